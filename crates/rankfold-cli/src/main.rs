@@ -1,0 +1,2 @@
+//! The `rankfold` command.
+fn main() {}
