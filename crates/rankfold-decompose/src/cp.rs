@@ -1,0 +1,1 @@
+//! CP decompositions of convolution kernels.

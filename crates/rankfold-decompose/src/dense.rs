@@ -1,0 +1,163 @@
+//! Dense factorisations of small matrices: symmetric eigen, SVD, QR and Cholesky.
+//!
+//! All of them run on the calling thread, so that their bits do not depend on the thread policy.
+
+use faer::diag::DiagMut;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt;
+use faer::linalg::evd::{self, ComputeEigenvectors};
+use faer::linalg::householder;
+use faer::linalg::qr::no_pivoting::factor as qr;
+use faer::linalg::svd::{self, ComputeSvdVectors};
+use faer::{Conj, Mat, Par, Spec};
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, ShapeBuilder, s};
+
+use crate::blas::{mat_mut, mat_ref};
+use crate::error::{DecomposeError, Result};
+use crate::scalar::Scalar;
+
+/// The eigenvalues of a symmetric matrix, largest first, and the eigenvectors as columns.
+///
+/// Only the lower triangle is read.
+pub(crate) fn eigh<T: Scalar>(a: ArrayView2<'_, T>) -> Result<(Array1<T>, Array2<T>)> {
+    let n = a.nrows();
+    let mut values = vec![T::zero(); n];
+    let mut vectors = Array2::<T>::zeros((n, n).f());
+    let scratch =
+        evd::self_adjoint_evd_scratch::<T>(n, ComputeEigenvectors::Yes, Par::Seq, Spec::default());
+    evd::self_adjoint_evd(
+        mat_ref(&a),
+        DiagMut::from_slice_mut(&mut values),
+        Some(mat_mut(&mut vectors.view_mut())),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Spec::default(),
+    )
+    .map_err(|_| DecomposeError::NoConvergence {
+        routine: "the symmetric eigendecomposition",
+        rows: n,
+        cols: n,
+    })?;
+    values.reverse();
+    vectors.invert_axis(ndarray::Axis(1));
+    Ok((Array1::from_vec(values), vectors))
+}
+
+/// A thin SVD: U (m×k), σ (k, largest first) and Vᵀ (k×n), k = min(m, n).
+pub(crate) struct ThinSvd<T> {
+    pub(crate) u: Array2<T>,
+    pub(crate) s: Array1<T>,
+    pub(crate) vt: Array2<T>,
+}
+
+/// The thin SVD of `a` by bidiagonalisation and divide and conquer.
+pub(crate) fn thin_svd<T: Scalar>(a: ArrayView2<'_, T>) -> Result<ThinSvd<T>> {
+    let (m, n) = a.dim();
+    let k = m.min(n);
+    let mut s = vec![T::zero(); k];
+    let mut u = Array2::<T>::zeros((m, k).f());
+    let mut v = Array2::<T>::zeros((n, k).f());
+    let scratch = svd::svd_scratch::<T>(
+        m,
+        n,
+        ComputeSvdVectors::Thin,
+        ComputeSvdVectors::Thin,
+        Par::Seq,
+        Spec::default(),
+    );
+    svd::svd(
+        mat_ref(&a),
+        DiagMut::from_slice_mut(&mut s),
+        Some(mat_mut(&mut u.view_mut())),
+        Some(mat_mut(&mut v.view_mut())),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Spec::default(),
+    )
+    .map_err(|_| DecomposeError::NoConvergence {
+        routine: "the singular value decomposition",
+        rows: m,
+        cols: n,
+    })?;
+    Ok(ThinSvd {
+        u,
+        s: Array1::from_vec(s),
+        vt: v.reversed_axes(),
+    })
+}
+
+/// An orthonormal basis Q (m×min(m, n)) whose leading columns span those of `a`, by Householder QR.
+///
+/// Q is orthonormal whatever the rank of `a`.
+pub(crate) fn orthonormal_basis<T: Scalar>(a: ArrayView2<'_, T>) -> Array2<T> {
+    let (m, n) = a.dim();
+    let k = m.min(n);
+    let mut basis = Array2::<T>::zeros((m, n).f());
+    basis.assign(&a);
+    let block = qr::recommended_block_size::<T>(m, n);
+    let mut coeff = Mat::<T>::zeros(block, k);
+    let scratch = qr::qr_in_place_scratch::<T>(m, n, block, Par::Seq, Spec::default());
+    qr::qr_in_place(
+        mat_mut(&mut basis.view_mut()),
+        coeff.as_mut(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Spec::default(),
+    );
+    let mut q = Array2::<T>::zeros((m, k).f());
+    q.diag_mut().fill(T::one());
+    let scratch = householder::apply_block_householder_sequence_on_the_left_in_place_scratch::<T>(
+        m, block, k,
+    );
+    householder::apply_block_householder_sequence_on_the_left_in_place_with_conj(
+        mat_ref(&basis.slice(s![.., ..k])),
+        coeff.as_ref(),
+        Conj::No,
+        mat_mut(&mut q.view_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+    );
+    q
+}
+
+/// The Cholesky factor of a symmetric positive definite matrix.
+#[derive(Debug, Clone)]
+pub(crate) struct Cholesky<T> {
+    lower: Array2<T>,
+}
+
+impl<T: Scalar> Cholesky<T> {
+    /// L with A = L·Lᵀ, or `None` where A is not numerically positive definite.
+    ///
+    /// Only the lower triangle of `a` is read.
+    pub(crate) fn new(a: ArrayView2<'_, T>) -> Option<Self> {
+        let n = a.nrows();
+        let mut lower = Array2::<T>::zeros((n, n).f());
+        lower.assign(&a);
+        let scratch = llt::factor::cholesky_in_place_scratch::<T>(n, Par::Seq, Spec::default());
+        llt::factor::cholesky_in_place(
+            mat_mut(&mut lower.view_mut()),
+            Default::default(),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            Spec::default(),
+        )
+        .ok()?;
+        Some(Self { lower })
+    }
+
+    /// X ← A⁻¹·X.
+    pub(crate) fn solve_in_place(&self, mut x: ArrayViewMut2<'_, T>) {
+        llt::solve::solve_in_place(
+            mat_ref(&self.lower.view()),
+            mat_mut(&mut x),
+            Par::Seq,
+            MemStack::new(&mut []),
+        );
+    }
+
+    /// X ← X·A⁻¹.
+    pub(crate) fn solve_right_in_place(&self, x: ArrayViewMut2<'_, T>) {
+        self.solve_in_place(x.reversed_axes());
+    }
+}
