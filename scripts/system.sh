@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Checks what a build needs of the system; installs what is missing by apt where it may, else says what to install.
+set -euo pipefail
+
+say() { printf 'rankfold: %s\n' "$*" >&2; }
+
+links_cxx() {
+  local out
+  out=$(mktemp) || return 1
+  local status=0
+  printf '#include <vector>\nint main() { return std::vector<int>().size(); }\n' |
+    "${CXX:-c++}" -x c++ - -o "$out" 2>/dev/null || status=1
+  rm -f "$out"
+  return $status
+}
+
+packages=()
+links_cxx || packages+=(g++)
+command -v "${CC:-cc}" >/dev/null || packages+=(gcc)
+# A libtorch that is there already needs no Python.
+if [ -z "${LIBTORCH:-}" ] && ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3 python3-pip); fi
+
+if [ ${#packages[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    install=(apt-get install -y -qq --no-install-recommends "${packages[@]}")
+    "${install[@]}" </dev/null >&2 || { apt-get update -qq </dev/null >&2 && "${install[@]}" </dev/null >&2; } || {
+      say "apt-get could not install ${packages[*]}; install them and run this again"
+      exit 1
+    }
+  else
+    say "missing: ${packages[*]}; install them (Debian, Ubuntu: sudo apt-get install ${packages[*]}) and run this again"
+    exit 1
+  fi
+fi
+
+if ! command -v cargo >/dev/null; then
+  say "missing: cargo; install Rust $(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "$0")/../Cargo.toml") or newer (https://rustup.rs) and run this again"
+  exit 1
+fi
