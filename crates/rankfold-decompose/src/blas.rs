@@ -166,6 +166,17 @@ pub(crate) fn gram<T: Scalar>(a: ArrayView2<'_, T>, threads: Threads) -> Array2<
     c
 }
 
+/// AᵀA in f64 whatever the element type, without a whole copy of A.
+pub(crate) fn gram_f64<T: Scalar>(a: ArrayView2<'_, T>, threads: Threads) -> Array2<f64> {
+    let n = a.ncols();
+    let mut c = Array2::zeros((n, n));
+    for rows in a.axis_chunks_iter(Axis(0), (4 * n).max(2048)) {
+        let rows = rows.mapv(T::as_f64);
+        c += &gram(rows.view(), threads);
+    }
+    c
+}
+
 /// Rows `from..` of the lower triangle of AᵀA, as many as `c` has.
 fn lower_gram<T: Scalar>(a: ArrayView2<'_, T>, from: usize, mut c: ArrayViewMut2<'_, T>) {
     let to = from + c.nrows();

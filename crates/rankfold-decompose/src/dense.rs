@@ -33,14 +33,37 @@ pub(crate) fn eigh<T: Scalar>(a: ArrayView2<'_, T>) -> Result<(Array1<T>, Array2
         MemStack::new(&mut MemBuffer::new(scratch)),
         Spec::default(),
     )
-    .map_err(|_| DecomposeError::NoConvergence {
-        routine: "the symmetric eigendecomposition",
-        rows: n,
-        cols: n,
-    })?;
+    .map_err(|_| eigen_failure(n))?;
     values.reverse();
     vectors.invert_axis(ndarray::Axis(1));
     Ok((Array1::from_vec(values), vectors))
+}
+
+/// The eigenvalues of a symmetric matrix, largest first. Only the lower triangle is read.
+pub(crate) fn eigenvalues<T: Scalar>(a: ArrayView2<'_, T>) -> Result<Array1<T>> {
+    let n = a.nrows();
+    let mut values = vec![T::zero(); n];
+    let scratch =
+        evd::self_adjoint_evd_scratch::<T>(n, ComputeEigenvectors::No, Par::Seq, Spec::default());
+    evd::self_adjoint_evd(
+        mat_ref(&a),
+        DiagMut::from_slice_mut(&mut values),
+        None,
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Spec::default(),
+    )
+    .map_err(|_| eigen_failure(n))?;
+    values.reverse();
+    Ok(Array1::from_vec(values))
+}
+
+fn eigen_failure(n: usize) -> DecomposeError {
+    DecomposeError::NoConvergence {
+        routine: "the symmetric eigendecomposition",
+        rows: n,
+        cols: n,
+    }
 }
 
 /// A thin SVD: U (m×k), σ (k, largest first) and Vᵀ (k×n), k = min(m, n).

@@ -2,7 +2,10 @@
 
 pub mod control;
 pub mod error;
+pub mod rank;
 pub mod scalar;
+pub mod spectrum;
+pub mod svd;
 pub mod threads;
 
 pub mod cp;
@@ -10,10 +13,14 @@ pub mod cp;
 mod blas;
 mod check;
 mod dense;
+mod scale;
 #[cfg(test)]
 mod testing;
 
 pub use control::{Control, Progress};
 pub use error::{DecomposeError, Position, Result};
+pub use rank::{Rank, Tolerance, Truncation};
 pub use scalar::Scalar;
+pub use spectrum::{Spectrum, spectrum};
+pub use svd::{Svd, SvdMethod, SvdOptions, svd};
 pub use threads::Threads;
