@@ -1,1 +1,26 @@
-//! Placeholder; see the crate map in README.md.
+//! Bytes to tensors and graphs, and back: safetensors, PyTorch pickles, `.ot`, `.pt2` and ONNX.
+//!
+//! [`read_weights`] opens whatever file of named tensors it is given and tells its kind by its
+//! content. Tensors are views of the mapped file wherever the file stores them contiguously.
+//! Every reader takes its bytes for hostile: counts are checked before anything is allocated, and
+//! no pickle is ever executed.
+
+mod archive;
+mod atomic;
+mod error;
+mod kind;
+mod map;
+mod pickle;
+mod strided;
+mod weights;
+
+pub use archive::{Archive, ArchiveFault};
+pub use atomic::write_atomically;
+pub use error::FormatError;
+pub use kind::FileKind;
+pub use map::map_file;
+pub use pickle::{MachineFault, PickleFault};
+pub use weights::{
+    Checkpoint, DuplicateTensor, Mismatch, NonFinite, SafetensorsFault, SaveOptions, StateDict,
+    WrongShape, read_weights, read_weights_at, write_safetensors,
+};
