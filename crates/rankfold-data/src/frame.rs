@@ -1,0 +1,146 @@
+//! Bringing images of any size to the network's: antialiased bilinear resizing and cropping.
+
+use fast_image_resize as fir;
+
+use fir::images::{Image, ImageRef};
+use fir::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::DataError;
+use crate::source::{ImageSize, ImageSource, Pixels, Window};
+
+/// Longest side after resizing, beyond which an image is refused rather than blown up.
+const LONGEST: usize = 1 << 16;
+
+/// Why an image cannot be brought to size.
+#[derive(Debug)]
+pub(crate) enum FrameError {
+    TooLong { height: usize, width: usize },
+    Resize(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for FrameError {
+    fn from(error: E) -> Self {
+        Self::Resize(error.into())
+    }
+}
+
+impl FrameError {
+    /// The error with the file of image `index` of `images`.
+    pub(crate) fn of(self, images: &dyn ImageSource, index: usize) -> DataError {
+        let path = images
+            .path(index)
+            .map(std::path::Path::to_owned)
+            .unwrap_or_default();
+        match self {
+            Self::TooLong { height, width } => DataError::ImageSize {
+                path,
+                height: height as u64,
+                width: width as u64,
+            },
+            Self::Resize(source) => DataError::Resize { path, source },
+        }
+    }
+}
+
+/// Buffers for one thread's resizing.
+#[derive(Default)]
+pub(crate) struct Framer {
+    resizer: Resizer,
+    cut: Vec<u8>,
+    out: Vec<u8>,
+}
+
+/// The window of `crop` × `crop` in the middle of `height` × `width`, halves rounded to even as
+/// Python does.
+fn centre(height: usize, width: usize, crop: usize) -> Window {
+    let middle = |len: usize| ((len - crop) as f64 / 2.0).round_ties_even() as isize;
+    Window {
+        top: middle(height),
+        left: middle(width),
+        height: crop,
+        width: crop,
+    }
+}
+
+impl Framer {
+    /// `pixels` with its shorter side resized, and the central window.
+    pub(crate) fn centred<'a>(
+        &'a mut self,
+        pixels: &Pixels<'a>,
+        size: ImageSize,
+    ) -> Result<(Pixels<'a>, Window), FrameError> {
+        let (height, width) = (pixels.height, pixels.width);
+        let long = |long: usize, short: usize| size.resize() * long / short;
+        let (h, w) = if height <= width {
+            (size.resize(), long(width, height))
+        } else {
+            (long(height, width), size.resize())
+        };
+        if h.max(w) > LONGEST {
+            return Err(FrameError::TooLong { height, width });
+        }
+        let window = centre(h, w, size.crop());
+        if (h, w) == (height, width) {
+            return Ok((*pixels, window));
+        }
+        let resized = self.resize(pixels, pixels.whole(), h, w)?;
+        Ok((resized, window))
+    }
+
+    /// The part of `pixels` in `window`, which lies inside, resized to `height` × `width`.
+    pub(crate) fn resize(
+        &mut self,
+        pixels: &Pixels<'_>,
+        window: Window,
+        height: usize,
+        width: usize,
+    ) -> Result<Pixels<'_>, FrameError> {
+        let Self { resizer, cut, out } = self;
+        let (channels, step) = if pixels.interleaved {
+            (1, pixels.channels)
+        } else {
+            (pixels.channels, 1)
+        };
+        let kind = match step {
+            1 => PixelType::U8,
+            2 => PixelType::U8x2,
+            3 => PixelType::U8x3,
+            _ => PixelType::U8x4,
+        };
+        let options = ResizeOptions::new()
+            .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+            .use_alpha(false);
+
+        let source = if window == pixels.whole() {
+            pixels.data
+        } else {
+            cut.clear();
+            for plane in pixels
+                .data
+                .chunks_exact(pixels.height * pixels.width * step)
+            {
+                let first = window.top as usize * pixels.width + window.left as usize;
+                for row in plane[first * step..]
+                    .chunks(pixels.width * step)
+                    .take(window.height)
+                {
+                    cut.extend_from_slice(&row[..window.width * step]);
+                }
+            }
+            cut
+        };
+        out.resize(channels * height * width * step, 0);
+        let planes = source.chunks_exact(window.height * window.width * step);
+        for (from, to) in planes.zip(out.chunks_exact_mut(height * width * step)) {
+            let from = ImageRef::new(window.width as u32, window.height as u32, from, kind)?;
+            let mut to = Image::from_slice_u8(width as u32, height as u32, to, kind)?;
+            resizer.resize(&from, &mut to, &options)?;
+        }
+        Ok(Pixels {
+            data: out,
+            height,
+            width,
+            ..*pixels
+        })
+    }
+}
