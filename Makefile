@@ -6,23 +6,66 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 CUDA ?=
+DEMO_MODEL ?= models/shapes-resnet.safetensors
 export PYTHONDONTWRITEBYTECODE := 1
+
+# Where cargo puts its builds, whoever has moved it.
+target = $$($(CARGO) metadata --format-version 1 --no-deps | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 
 .PHONY: help
 help: ## Say what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
-.PHONY: libtorch
-libtorch: ## Put libtorch where cargo finds it (CUDA=1: its CUDA half too; LIBTORCH=DIR: one that is there)
-	@scripts/system.sh
-	@python3 scripts/libtorch.py $(if $(filter-out 0,$(CUDA)),--cuda)
+.PHONY: demo
+demo: libtorch ## Build, and run the main job on built-in data
+	$(CARGO) build --release --bin rankfold
+	scripts/demo.sh "$(target)/release/rankfold" $(DEMO_MODEL)
 
 .PHONY: test
 test: libtorch ## Run all tests
 	@scripts/say-data.sh
+	python3 -m unittest discover -s scripts
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: lint
 lint: libtorch ## Check the format and run clippy, warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: test-interop
+test-interop: libtorch ## Compare with the real PyTorch and ONNX Runtime: the small set
+	@scripts/say-data.sh
+	$(CARGO) build --workspace --bins
+	RANKFOLD_BIN="$(target)/debug" "$$(scripts/venv.py)" tests/interop/run.py
+
+.PHONY: interop-full
+interop-full: libtorch ## The same with many more networks; long
+	@scripts/say-data.sh
+	$(CARGO) build --release --workspace --bins
+	RANKFOLD_BIN="$(target)/release" RANKFOLD_INTEROP=full "$$(scripts/venv.py)" tests/interop/run.py
+
+.PHONY: bench
+bench: libtorch ## Time Rankfold by itself
+	$(CARGO) bench --workspace
+
+.PHONY: bench-peers
+bench-peers: libtorch ## Time Rankfold and the Python peers on the same work, in one run
+	$(CARGO) build --release --workspace --bins
+	@python=$$(scripts/venv.py); bin="$(target)/release"; for peer in benches/peers/[!_]*.py; do RANKFOLD_BIN="$$bin" "$$python" "$$peer"; done
+
+.PHONY: libtorch
+libtorch: ## Put libtorch where cargo finds it (CUDA=1: its CUDA half too; LIBTORCH=DIR: one that is there)
+	@scripts/system.sh
+	@python3 scripts/libtorch.py $(if $(filter-out 0,$(CUDA)),--cuda)
+
+.PHONY: venv
+venv: ## Make the Python environment of the interop tests and the peers, print its Python
+	@scripts/venv.py
+
+.PHONY: test-setup
+test-setup: ## Test the set-up with real downloads, in a cache of its own; 0.5 GB a few times
+	RANKFOLD_TEST_DOWNLOADS=1 python3 -m unittest discover -s scripts
+
+.PHONY: bundle
+bundle: libtorch ## A folder that runs on another x86-64 machine that has libtorch 2.11
+	scripts/bundle.sh
