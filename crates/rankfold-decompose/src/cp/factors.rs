@@ -42,9 +42,7 @@ impl Spatial {
     pub(crate) fn gram(&self) -> Array2<f64> {
         match self {
             Self::Joint(c) => gram(c.view(), Threads::Serial),
-            Self::Split(h, v) => {
-                gram(h.view(), Threads::Serial) * gram(v.view(), Threads::Serial)
-            }
+            Self::Split(h, v) => gram(h.view(), Threads::Serial) * gram(v.view(), Threads::Serial),
         }
     }
 
@@ -109,8 +107,10 @@ impl Factors {
         let mut parts = self.parts_mut();
         let ways = parts.len() as f64;
         for r in 0..parts[0].ncols() {
-            let norms: Vec<f64> =
-                parts.iter().map(|p| p.column(r).iter().map(|x| x * x).sum::<f64>().sqrt()).collect();
+            let norms: Vec<f64> = parts
+                .iter()
+                .map(|p| p.column(r).iter().map(|x| x * x).sum::<f64>().sqrt())
+                .collect();
             let product: f64 = norms.iter().product();
             let target = norms.iter().map(|n| n.powf(1.0 / ways)).product::<f64>();
             for (part, norm) in parts.iter_mut().zip(norms) {
@@ -160,18 +160,26 @@ impl Factors {
         let squares = threads.map(slices, |(w, c)| {
             let scaled = &self.a * &c;
             let mut rest = crate::blas::dot(scaled.view(), self.b.t(), Threads::Serial);
-            rest.zip_mut_with(&w, |x, w| *x -= w.to_f64());
+            rest.zip_mut_with(&w, |x, w| *x -= w.as_f64());
             crate::check::norm_sq(&rest)
         });
         (squares.iter().sum::<f64>() / w.norm_sq).sqrt()
     }
 
     /// The factors with `left` and `right`, bases of a compressed core, multiplied back in.
-    pub(crate) fn expand<T: Scalar>(&self, left: ArrayView2<'_, T>, right: ArrayView2<'_, T>) -> Self {
+    pub(crate) fn expand<T: Scalar>(
+        &self,
+        left: ArrayView2<'_, T>,
+        right: ArrayView2<'_, T>,
+    ) -> Self {
         let lift = |basis: ArrayView2<'_, T>, x: &Array2<f64>| {
-            crate::blas::dot(basis.mapv(Scalar::to_f64).view(), x.view(), Threads::Serial)
+            crate::blas::dot(basis.mapv(Scalar::as_f64).view(), x.view(), Threads::Serial)
         };
-        Self { a: lift(left, &self.a), b: lift(right, &self.b), spatial: self.spatial.clone() }
+        Self {
+            a: lift(left, &self.a),
+            b: lift(right, &self.b),
+            spatial: self.spatial.clone(),
+        }
     }
 
     /// These rank-one terms followed by those of `more`.
@@ -187,10 +195,16 @@ impl Factors {
             (Spatial::Split(h, v), Spatial::Split(i, w)) => Spatial::Split(both(h, i), both(v, w)),
             _ => unreachable!("invariant: one run keeps one spatial form"),
         };
-        Self { a: both(&self.a, &more.a), b: both(&self.b, &more.b), spatial }
+        Self {
+            a: both(&self.a, &more.a),
+            b: both(&self.b, &more.b),
+            spatial,
+        }
     }
 }
 
 fn column_norms(x: ArrayView2<'_, f64>) -> Array1<f64> {
-    x.map_axis(Axis(0), |column| column.iter().map(|x| x * x).sum::<f64>().sqrt())
+    x.map_axis(Axis(0), |column| {
+        column.iter().map(|x| x * x).sum::<f64>().sqrt()
+    })
 }

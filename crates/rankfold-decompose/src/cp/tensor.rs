@@ -27,12 +27,17 @@ impl<T: Scalar> Slices<T> {
     /// The slices of a kernel in the order [out, in, height, width], any strides.
     pub(crate) fn new(kernel: ArrayView4<'_, T>) -> Self {
         let (outputs, inputs, height, width) = kernel.dim();
-        let largest = kernel.iter().fold(0.0f64, |m, x| m.max(x.to_f64().abs()));
+        let largest = kernel.iter().fold(0.0f64, |m, x| m.max(x.as_f64().abs()));
         let sum_sq: f64 = match largest {
             0.0 => 0.0,
             _ => kernel
                 .axis_iter(Axis(0))
-                .map(|filter| filter.iter().map(|x| (x.to_f64() / largest).powi(2)).sum::<f64>())
+                .map(|filter| {
+                    filter
+                        .iter()
+                        .map(|x| (x.as_f64() / largest).powi(2))
+                        .sum::<f64>()
+                })
                 .sum(),
         };
         let scale = largest * sum_sq.sqrt();
@@ -40,11 +45,18 @@ impl<T: Scalar> Slices<T> {
         for (k, mut slice) in values.outer_iter_mut().enumerate() {
             let tap = kernel.slice(s![.., .., k / width, k % width]);
             if scale > 0.0 {
-                Zip::from(&mut slice).and(&tap).for_each(|o, &x| *o = T::from_f64(x.to_f64() / scale));
+                Zip::from(&mut slice)
+                    .and(&tap)
+                    .for_each(|o, &x| *o = T::from_f64(x.as_f64() / scale));
             }
         }
         let norm_sq = f64::from(u8::from(scale > 0.0));
-        Self { values, norm_sq, scale, taps: (height, width) }
+        Self {
+            values,
+            norm_sq,
+            scale,
+            taps: (height, width),
+        }
     }
 
     /// These slices projected on orthonormal bases: `left`ᵀ·W_k·`right` for every tap k.
@@ -60,8 +72,15 @@ impl<T: Scalar> Slices<T> {
         let rows: Array3<T> = rows.expect("invariant: a product has its rows and columns");
         let mut values = Array3::zeros((taps, left.ncols(), right.ncols()));
         let jobs: Vec<_> = values.outer_iter_mut().zip(rows.outer_iter()).collect();
-        threads.for_each(jobs, |(mut core, rows)| core.assign(&dot(left.t(), rows, Threads::Serial)));
-        Self { values, norm_sq: self.norm_sq, scale: self.scale, taps: self.taps }
+        threads.for_each(jobs, |(mut core, rows)| {
+            core.assign(&dot(left.t(), rows, Threads::Serial))
+        });
+        Self {
+            values,
+            norm_sq: self.norm_sq,
+            scale: self.scale,
+            taps: self.taps,
+        }
     }
 
     /// The number of taps K, output channels T and input channels S.
@@ -76,14 +95,20 @@ impl<T: Scalar> Slices<T> {
     /// All slices below each other: K·T×S.
     pub(crate) fn flat(&self) -> ArrayView2<'_, T> {
         let (taps, outputs, inputs) = self.values.dim();
-        let flat = self.values.view().into_shape_with_order((taps * outputs, inputs));
+        let flat = self
+            .values
+            .view()
+            .into_shape_with_order((taps * outputs, inputs));
         flat.expect("invariant: slices are contiguous")
     }
 
     /// Each slice as a row: K×T·S.
     pub(crate) fn rows(&self) -> ArrayView2<'_, T> {
         let (taps, outputs, inputs) = self.values.dim();
-        let rows = self.values.view().into_shape_with_order((taps, outputs * inputs));
+        let rows = self
+            .values
+            .view()
+            .into_shape_with_order((taps, outputs * inputs));
         rows.expect("invariant: slices are contiguous")
     }
 
@@ -105,12 +130,15 @@ impl<T: Scalar> Slices<T> {
         let jobs = khatri_rao.outer_iter_mut().zip(c.outer_iter()).collect();
         threads.for_each(jobs, |(mut block, c)| {
             for (mut row, a) in block.outer_iter_mut().zip(a.outer_iter()) {
-                Zip::from(&mut row).and(&a).and(&c).for_each(|o, &a, &c| *o = T::from_f64(a * c));
+                Zip::from(&mut row)
+                    .and(&a)
+                    .and(&c)
+                    .for_each(|o, &a, &c| *o = T::from_f64(a * c));
             }
         });
         let khatri_rao = khatri_rao.into_shape_with_order((taps * outputs, rank));
         let khatri_rao: Array2<T> = khatri_rao.expect("invariant: the blocks are contiguous");
-        dot(self.flat().t(), khatri_rao.view(), threads).mapv(Scalar::to_f64)
+        dot(self.flat().t(), khatri_rao.view(), threads).mapv(Scalar::as_f64)
     }
 
     /// The Gram matrices of the output and of the input channels, Σ W_k·W_kᵀ and Σ W_kᵀ·W_k.
@@ -141,7 +169,10 @@ pub(crate) fn contract_taps<T: Scalar>(
         for (j, mut m) in m.outer_iter_mut().enumerate() {
             for (k, c) in c.outer_iter().enumerate() {
                 let y = y.slice(s![k, i * CHUNK + j, ..]);
-                Zip::from(&mut m).and(&y).and(&c).for_each(|m, y, c| *m += y.to_f64() * c);
+                Zip::from(&mut m)
+                    .and(&y)
+                    .and(&c)
+                    .for_each(|m, y, c| *m += y.as_f64() * c);
             }
         }
     });
@@ -156,10 +187,16 @@ pub(crate) fn contract_outputs<T: Scalar>(
 ) -> Array2<f64> {
     let (outputs, rank) = a.dim();
     let mut p = Array2::zeros((y.nrows() / outputs, rank));
-    let jobs = p.outer_iter_mut().zip(y.axis_chunks_iter(Axis(0), outputs)).collect();
+    let jobs = p
+        .outer_iter_mut()
+        .zip(y.axis_chunks_iter(Axis(0), outputs))
+        .collect();
     threads.for_each(jobs, |(mut p, y)| {
         for (y, a) in y.outer_iter().zip(a.outer_iter()) {
-            Zip::from(&mut p).and(&y).and(&a).for_each(|p, y, a| *p += y.to_f64() * a);
+            Zip::from(&mut p)
+                .and(&y)
+                .and(&a)
+                .for_each(|p, y, a| *p += y.as_f64() * a);
         }
     });
     p
