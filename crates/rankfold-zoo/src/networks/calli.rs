@@ -1,0 +1,99 @@
+//! The small network of Çallı 2017 for CIFAR-10.
+
+use rankfold_graph::ops::{Activation, AdaptiveAvgPool, Arithmetic, AvgPool, Binary, Mean, Pad};
+use rankfold_graph::{Normalization, ValueId};
+
+use super::{Built, IMAGENET};
+use crate::net::{Conv2d, Net};
+use crate::network::Network;
+use crate::scheme::{Bias, Init, Scheme};
+
+pub(super) const NETWORKS: &[Network] = &[Network {
+    name: "calli-small",
+    about: "six pre-activation residual blocks of separable convolutions, for CIFAR-10",
+    input: [3, 32, 32],
+    classes: 10,
+    first: "conv1",
+    last: "linear",
+    normalization: || Normalization::none(3),
+    scheme: Scheme {
+        conv: Init::HeIn,
+        conv_bias: Bias::Constant(0.0),
+        linear: Init::Glorot,
+        linear_bias: Bias::Constant(0.0),
+    },
+    build: small,
+    ..IMAGENET
+}];
+
+fn small(net: &mut Net, x: ValueId) -> Built {
+    let x = standardize(net, x)?;
+    let mut x = net.conv("conv1", x, Conv2d::new(32, 3).padding(1))?;
+    for (i, width) in [64, 64, 64, 128, 128, 128].into_iter().enumerate() {
+        x = block(net, &format!("block{}", i + 1), x, width)?;
+    }
+    let x = net.op("avgpool", AdaptiveAvgPool { output: vec![1, 1] }, &[x])?;
+    let x = net.batch_norm("bn", x)?;
+    let x = net.relu("relu", x)?;
+    let x = net.flatten("flatten", x)?;
+    net.linear("linear", x, net.settings.classes)
+}
+
+/// Twice normalisation, ReLU, depthwise 3×3, normalisation, ReLU, 1×1; the first of a new width
+/// halves the size, and its shortcut is an average with as many zero channels before as behind.
+fn block(net: &mut Net, name: &str, input: ValueId, width: usize) -> Built {
+    let before = net.channels(input);
+    let stride = if before == width { 1 } else { 2 };
+    let mut x = input;
+    for (half, stride) in [(1, stride), (2, 1)] {
+        let at = |part: &str| format!("{name}.{half}.{part}");
+        let channels = net.channels(x);
+        let depthwise = Conv2d::new(channels, 3).groups(channels).padding(1);
+        x = net.batch_norm(&at("bn1"), x)?;
+        x = net.relu(&at("relu1"), x)?;
+        x = net.conv(&at("depthwise"), x, depthwise.stride(stride))?;
+        x = net.batch_norm(&at("bn2"), x)?;
+        x = net.relu(&at("relu2"), x)?;
+        x = net.conv(&at("pointwise"), x, Conv2d::new(width, 1))?;
+    }
+    let mut shortcut = input;
+    if stride > 1 {
+        let zeros = (width - before) as i64 / 2;
+        let pad = Pad {
+            padding: vec![[0, 0], [zeros, zeros], [0, 0], [0, 0]],
+            value: 0.0,
+        };
+        // The last window hangs over an odd edge, as the depthwise convolution's does.
+        let pool = AvgPool {
+            ceil: true,
+            count_include_pad: false,
+            ..AvgPool::square(2, 2, 0)
+        };
+        shortcut = net.op(&format!("{name}.shortcut.pool"), pool, &[shortcut])?;
+        shortcut = net.op(&format!("{name}.shortcut"), pad, &[shortcut])?;
+    }
+    net.add(&format!("{name}.add"), x, shortcut)
+}
+
+/// Every image less its mean, over its deviation, which is kept from vanishing: in grey levels of
+/// 255 it is at least 1 / √(numbers in the image).
+fn standardize(net: &mut Net, x: ValueId) -> Built {
+    let at = |step: &str| format!("standardize.{step}");
+    let mean = || Mean {
+        axes: vec![1, 2, 3],
+        keep: true,
+    };
+    let least = 1.0 / (255.0 * (net.settings.input.iter().product::<usize>() as f64).sqrt());
+    let clamp = Activation::Clamp {
+        min: least,
+        max: f64::from(f32::MAX),
+    };
+    let arithmetic = |arithmetic| Binary { arithmetic };
+    let center = net.op(&at("mean"), mean(), &[x])?;
+    let x = net.op(&at("center"), arithmetic(Arithmetic::Sub), &[x, center])?;
+    let square = net.op(&at("square"), Activation::Pow { exponent: 2.0 }, &[x])?;
+    let variance = net.op(&at("variance"), mean(), &[square])?;
+    let deviation = net.op(&at("sqrt"), Activation::Sqrt, &[variance])?;
+    let deviation = net.op(&at("deviation"), clamp, &[deviation])?;
+    net.op("standardize", arithmetic(Arithmetic::Div), &[x, deviation])
+}
