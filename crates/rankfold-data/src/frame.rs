@@ -47,6 +47,7 @@ impl FrameError {
 pub(crate) struct Framer {
     resizer: Resizer,
     cut: Vec<u8>,
+    narrow: Vec<u8>,
     out: Vec<u8>,
 }
 
@@ -95,7 +96,12 @@ impl Framer {
         height: usize,
         width: usize,
     ) -> Result<Pixels<'_>, FrameError> {
-        let Self { resizer, cut, out } = self;
+        let Self {
+            resizer,
+            cut,
+            narrow,
+            out,
+        } = self;
         let (channels, step) = if pixels.interleaved {
             (1, pixels.channels)
         } else {
@@ -130,11 +136,17 @@ impl Framer {
             cut
         };
         out.resize(channels * height * width * step, 0);
+        // Columns before rows, each rounded to bytes, as Pillow has it: the crate does it the other
+        // way round, which differs by one in a pixel out of five.
+        narrow.resize(window.height * width * step, 0);
         let planes = source.chunks_exact(window.height * window.width * step);
         for (from, to) in planes.zip(out.chunks_exact_mut(height * width * step)) {
-            let from = ImageRef::new(window.width as u32, window.height as u32, from, kind)?;
+            let (from_width, from_height) = (window.width as u32, window.height as u32);
+            let from = ImageRef::new(from_width, from_height, from, kind)?;
+            let mut half = Image::from_slice_u8(width as u32, from_height, narrow, kind)?;
+            resizer.resize(&from, &mut half, &options)?;
             let mut to = Image::from_slice_u8(width as u32, height as u32, to, kind)?;
-            resizer.resize(&from, &mut to, &options)?;
+            resizer.resize(&half, &mut to, &options)?;
         }
         Ok(Pixels {
             data: out,
