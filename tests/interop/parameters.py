@@ -2,12 +2,12 @@
 
 import torch
 
-import _networks
+from test_zoo import REFERENCES
 
 print("network,tensors,parameters,parameters_with_buffers")
-for name in _networks.IMAGENET + _networks.SMALL:
+for name, reference in REFERENCES.items():
     with torch.device("meta"):
-        model, _ = _networks.build(name)
-    state = {n: t for n, t in model.state_dict().items() if not n.endswith("num_batches_tracked")}
-    learnable = sum(p.numel() for p in model.parameters())
+        module = reference()
+    state = {n: t for n, t in module.state_dict().items() if not n.endswith("num_batches_tracked")}
+    learnable = sum(p.numel() for p in module.parameters())
     print(name, len(state), learnable, sum(t.numel() for t in state.values()), sep=",")

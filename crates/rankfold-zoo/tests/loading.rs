@@ -129,3 +129,27 @@ fn an_absurd_last_layer_is_an_error_and_no_allocation() {
     weights.insert("linear.weight", empty);
     assert!(load("resnet20", &weights, &Options::default()).is_err());
 }
+
+#[test]
+fn published_checkpoints_load() {
+    let Some(folder) = std::env::var_os("RANKFOLD_PRETRAINED") else {
+        println!("skipped: RANKFOLD_PRETRAINED names no folder of checkpoints");
+        return;
+    };
+    for (name, file) in [
+        ("resnet20", "resnet20-12fca82f.th"),
+        ("resnet32", "resnet32-d509ac18.th"),
+    ] {
+        let path = std::path::Path::new(&folder).join(file);
+        let checkpoint = rankfold_formats::read_weights(&path).unwrap();
+        let weights: Weights = (checkpoint.tensors.into_iter())
+            .map(|(name, tensor)| (name.into(), tensor))
+            .collect();
+        let best = &closest(&weights)[0];
+        assert_eq!((best.network.name, best.score), (name, 1.0));
+        let graph = load(name, &weights, &Options::default()).unwrap();
+        for (name, tensor) in graph.weights().iter() {
+            assert!(tensor.shares_storage(weights.get(name).unwrap()));
+        }
+    }
+}
