@@ -54,6 +54,56 @@ pub enum FormatError {
         /// Its first bytes.
         start: Vec<u8>,
     },
+    /// The file's description of its own network cannot be read.
+    #[error("{}: its description of the network cannot be read: {reason}", path.display())]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// The parser's complaint.
+        reason: String,
+    },
+    /// The file's description is of a version that is not known.
+    #[error(
+        "{}: expected a description of version {expected}, found {}",
+        path.display(),
+        got.map_or("none".to_owned(), |got| format!("version {got}"))
+    )]
+    DescriptionVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version that is known.
+        expected: u32,
+        /// The version found.
+        got: Option<u64>,
+    },
+    /// A node that cannot be written as Python.
+    #[error("node `{node}` cannot be written as a PyTorch module: {what}")]
+    PythonOp {
+        /// The node.
+        node: String,
+        /// What it is or has.
+        what: String,
+    },
+    /// A weight whose name no PyTorch module could give it.
+    #[error(
+        "node `{node}` cannot be written as a PyTorch module: its weight `{weight}` is not its          own under a name ending in `.{suffix}`"
+    )]
+    PythonName {
+        /// The node.
+        node: String,
+        /// Its weight.
+        weight: String,
+        /// How the name should end.
+        suffix: String,
+    },
+    /// The file's network does not hold together.
+    #[error("{}: {source}", path.display())]
+    Graph {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rankfold_graph::GraphError,
+    },
     /// A known kind of file, but not one of those that were asked for.
     #[error("{}: expected {expected}, found {got}", path.display())]
     WrongKind {

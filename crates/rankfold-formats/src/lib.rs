@@ -10,7 +10,9 @@ mod atomic;
 mod error;
 mod kind;
 mod map;
+mod model;
 mod pickle;
+mod python;
 mod strided;
 mod weights;
 
@@ -19,6 +21,8 @@ pub use atomic::write_atomically;
 pub use error::FormatError;
 pub use kind::FileKind;
 pub use map::map_file;
+pub use model::{METADATA_KEY, MODEL_VERSION, Model, described_model, write_model};
+pub use python::python_module;
 pub use pickle::{MachineFault, PickleFault};
 pub use weights::{
     Checkpoint, DuplicateTensor, Mismatch, NonFinite, SafetensorsFault, SaveOptions, StateDict,
