@@ -1,1 +1,31 @@
-//! Placeholder; see the crate map in README.md.
+//! From a graph and a budget to a plan, and from the plan to a smaller graph.
+//!
+//! [`plan`] measures what every layer would lose in every form and rank and spends the budget where
+//! it hurts least; [`apply`] decomposes the layers and rewrites the graph. Nothing here runs a model:
+//! what running tells (second moments, divergence) comes in through [`Probe`].
+
+mod apply;
+mod budget;
+mod cost;
+mod curves;
+mod error;
+mod form;
+mod layer;
+mod plan;
+mod planner;
+mod probe;
+mod rules;
+mod select;
+
+pub use apply::{FactorStore, NoStore, Outcome, apply};
+pub use budget::{Budget, LayerRank, Limit, Resource};
+pub use cost::{LayerCost, StageOutline, chain_cost, kept_cost};
+pub use curves::{CurveOptions, LayerCurves, Point};
+pub use error::{CompressError, Refusal};
+pub use form::{Form, Rank, UnknownForm};
+pub use layer::{Geometry, Kind, Layer};
+pub use plan::{LayerPlan, PLAN_VERSION, Plan, fingerprint};
+pub use planner::{Planned, Request, plan};
+pub use probe::{LayerStatistics, Probe, Statistics};
+pub use rules::{Context, Distance, Kernels, RULES, Rule, distance, rule};
+pub use select::{Select, paper_form, paper_ranks};

@@ -1,0 +1,83 @@
+//! What a user asks for.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a budget limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// Learnable numbers of the whole network.
+    Parameters,
+    /// Multiply-accumulates of the whole network for one item.
+    Macs,
+    /// Bytes of the written weights.
+    Bytes,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parameters => "parameters",
+            Self::Macs => "multiply-accumulates",
+            Self::Bytes => "bytes",
+        })
+    }
+}
+
+/// How much of a resource the compressed network may use.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// At most so much.
+    AtMost(u64),
+    /// At most this share of the original's.
+    Share(f64),
+}
+
+impl Limit {
+    /// The limit in numbers, given what the original uses.
+    pub fn of(self, original: u64) -> u64 {
+        match self {
+            Self::AtMost(limit) => limit,
+            Self::Share(share) => (original as f64 * share).floor() as u64,
+        }
+    }
+}
+
+/// What decides the ranks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Budget {
+    /// The least damage within a limit.
+    Within {
+        /// What is limited.
+        resource: Resource,
+        /// How much of it may be used.
+        limit: Limit,
+    },
+    /// Per layer the smallest rank that keeps this share of the squared norm.
+    Energy(f64),
+    /// One rank for all convolutions and one for all linear layers.
+    UniformRank {
+        /// For convolutions; they are kept where it is missing.
+        conv: Option<usize>,
+        /// For linear layers; they are kept where it is missing.
+        fc: Option<usize>,
+    },
+    /// A rank for every layer named; the others are kept.
+    Ranks(Vec<LayerRank>),
+}
+
+/// One line of a list of ranks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LayerRank {
+    /// The layer.
+    pub layer: String,
+    /// Its rank.
+    pub rank: crate::form::Rank,
+    /// Its form; the paper's where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<crate::form::Form>,
+}

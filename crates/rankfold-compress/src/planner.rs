@@ -1,0 +1,345 @@
+//! From a request to a plan.
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use rankfold_decompose::Control;
+use rankfold_graph::{CostModel, Graph, Op};
+
+use crate::budget::{Budget, LayerRank, Limit, Resource};
+use crate::cost::{LayerCost, kept_cost};
+use crate::curves::{CurveOptions, LayerCurves, Point, curves};
+use crate::error::CompressError;
+use crate::form::{Form, Rank};
+use crate::layer::{Kind, Layer};
+use crate::plan::{LayerPlan, Plan, check_rank, find};
+use crate::probe::Statistics;
+use crate::rules::rule;
+use crate::select::{Allowance, Select, at_energy, paper_form, select};
+
+/// What a user wants.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What decides the ranks.
+    pub budget: Budget,
+    /// How ranks are chosen within a limit.
+    pub select: Select,
+    /// Globs of the layers that take part; all where there are none.
+    pub only: Vec<String>,
+    /// Globs of the layers that do not.
+    pub skip: Vec<String>,
+    /// Forms that inner layers may take.
+    pub forms: Vec<Form>,
+    /// Bytes of a stored number, for budgets in bytes.
+    pub element_bytes: u64,
+    /// How curves are measured.
+    pub curves: CurveOptions,
+    /// The request in words, for the record.
+    pub words: String,
+}
+
+impl Request {
+    /// The forms that compete by default.
+    pub const FORMS: [Form; 5] = [
+        Form::Cp3,
+        Form::Tucker2,
+        Form::Spatial,
+        Form::Channel,
+        Form::Svd,
+    ];
+
+    /// A request with everything but the budget at its default.
+    pub fn new(budget: Budget) -> Self {
+        Self {
+            budget,
+            select: Select::Auto,
+            only: Vec::new(),
+            skip: Vec::new(),
+            forms: Self::FORMS.to_vec(),
+            element_bytes: 4,
+            curves: CurveOptions::default(),
+            words: String::new(),
+        }
+    }
+}
+
+/// A plan and the curves that it was chosen from.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// The curves of the layers that took part; empty where ranks were given.
+    pub curves: Vec<LayerCurves>,
+}
+
+/// Makes a plan; `finished` is told each layer whose curves are done.
+pub fn plan(
+    graph: &Graph,
+    request: &Request,
+    statistics: &Statistics,
+    control: Control<'_>,
+    finished: &(dyn Fn(&str) + Sync),
+) -> Result<Planned, CompressError> {
+    let layers = Layer::all(graph);
+    let taking_part = taking_part(&layers, &request.only, &request.skip)?;
+    let mut plan = Plan::new(graph, request.words.clone(), request.curves.seed);
+    let first = first_conv(&layers);
+    let fixed = match &request.budget {
+        Budget::Ranks(ranks) => Some(given(&layers, first, ranks)?),
+        Budget::UniformRank { conv, fc } => {
+            Some(uniform(&layers, &taking_part, first, *conv, *fc)?)
+        }
+        Budget::Within { .. } | Budget::Energy(_) => None,
+    };
+    if let Some(fixed) = fixed {
+        plan.layers = fixed;
+        let curves = Vec::new();
+        return Ok(Planned { plan, curves });
+    }
+    let candidates = candidates(graph, &layers, &taking_part, request);
+    if candidates.is_empty() {
+        return Err(CompressError::NothingToDo);
+    }
+    if matches!(
+        request.budget,
+        Budget::Within {
+            resource: Resource::Macs,
+            ..
+        }
+    ) && let Some((layer, _)) = candidates.iter().find(|(layer, _)| layer.input.is_none())
+    {
+        return Err(CompressError::OpenSize {
+            layer: layer.name.clone(),
+        });
+    }
+    let options = CurveOptions {
+        evbmf: request.select == Select::Evbmf,
+        ..request.curves.clone()
+    };
+    let curves = curves(graph, &candidates, statistics, &options, control, finished)?;
+    let points = match &request.budget {
+        Budget::Energy(share) => curves.iter().map(|c| at_energy(c, *share)).collect(),
+        Budget::Within { resource, limit } => {
+            let allowance = allowance(graph, &candidates, *resource, *limit, request);
+            select(&curves, request.select, allowance?)?
+        }
+        Budget::UniformRank { .. } | Budget::Ranks(_) => Vec::new(),
+    };
+    plan.layers = (curves.iter().zip(&points))
+        .map(|(curves, point)| planned(curves, point))
+        .collect();
+    Ok(Planned { plan, curves })
+}
+
+fn planned(curves: &LayerCurves, point: &Point) -> LayerPlan {
+    let own = kept_cost(&curves.layer);
+    let distance = &point.distance;
+    LayerPlan {
+        name: curves.layer.name.clone(),
+        form: point.form,
+        rank: point.rank,
+        parameters: Some([own.parameters, point.cost.parameters]),
+        macs: Some([own.macs, point.cost.macs]),
+        error: Some(round(distance.response.unwrap_or(distance.weight))),
+        refused: curves
+            .refused
+            .iter()
+            .map(|(form, why)| format!("{form}: {why}"))
+            .collect(),
+    }
+}
+
+fn round(error: f64) -> f64 {
+    (error * 1e5).round() / 1e5
+}
+
+/// Which layers the globs let take part.
+fn taking_part(
+    layers: &[Layer],
+    only: &[String],
+    skip: &[String],
+) -> Result<Vec<bool>, CompressError> {
+    let (only_set, skip_set) = (globs(only)?, globs(skip)?);
+    for pattern in only.iter().chain(skip) {
+        let alone = globs(std::slice::from_ref(pattern))?;
+        if !layers.iter().any(|layer| alone.is_match(&layer.name)) {
+            return Err(find(layers, pattern).err().unwrap_or(CompressError::NothingToDo));
+        }
+    }
+    Ok(layers
+        .iter()
+        .map(|layer| {
+            let chosen = only.is_empty() || only_set.is_match(&layer.name);
+            chosen && !skip_set.is_match(&layer.name)
+        })
+        .collect())
+}
+
+fn globs(patterns: &[String]) -> Result<GlobSet, CompressError> {
+    let mut set = GlobSetBuilder::new();
+    let bad = |pattern: &str, error: globset::Error| CompressError::Glob {
+        pattern: pattern.to_owned(),
+        reason: error.kind().to_string(),
+    };
+    for pattern in patterns {
+        set.add(Glob::new(pattern).map_err(|e| bad(pattern, e))?);
+    }
+    set.build().map_err(|e| bad(&patterns.join(","), e))
+}
+
+/// The first convolution of the network, where its input has at most four channels.
+fn first_conv(layers: &[Layer]) -> Option<usize> {
+    let first = layers.iter().position(|layer| layer.kind != Kind::Linear)?;
+    (layers[first].in_channels() <= 4).then_some(first)
+}
+
+/// The layers that may change and the forms that each may take: the first convolution and the last
+/// layer have the paper's own, the others those of the request.
+fn candidates(
+    graph: &Graph,
+    layers: &[Layer],
+    taking_part: &[bool],
+    request: &Request,
+) -> Vec<(Layer, Vec<Form>)> {
+    let first = first_conv(layers);
+    let last = last_layer(graph, layers);
+    let baseline = matches!(
+        request.select,
+        Select::Uniform | Select::Proportional | Select::Energy | Select::Evbmf
+    );
+    let chosen = layers.iter().enumerate().filter(|(i, _)| taking_part[*i]);
+    chosen
+        .map(|(i, layer)| {
+            let own = Some(i) == first || Some(i) == last;
+            let forms = match own || baseline {
+                true => vec![paper_form(layer, Some(i) == first)],
+                false => request.forms.clone(),
+            };
+            (layer.clone(), forms)
+        })
+        .collect()
+}
+
+/// The layer that makes the model's first output, if nothing but reshaping comes after it.
+fn last_layer(graph: &Graph, layers: &[Layer]) -> Option<usize> {
+    let mut value = *graph.outputs().first()?;
+    loop {
+        let node = graph.producer(value)?;
+        match &node.op {
+            Op::Linear(_) | Op::Conv(_) => {
+                return layers.iter().position(|layer| layer.name == node.name);
+            }
+            Op::Softmax(_) | Op::Flatten(_) | Op::Reshape(_) | Op::Squeeze(_) => {
+                value = *node.inputs.first()?;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// What the candidates may use of the resource once the rest of the network has its share.
+fn allowance(
+    graph: &Graph,
+    candidates: &[(Layer, Vec<Form>)],
+    resource: Resource,
+    limit: Limit,
+    request: &Request,
+) -> Result<Allowance, CompressError> {
+    let total = graph.cost(CostModel::True).unwrap_or_default();
+    let mut own = LayerCost::default();
+    for (layer, _) in candidates {
+        let cost = kept_cost(layer);
+        own.parameters += cost.parameters;
+        own.macs += cost.macs;
+    }
+    let (limit, rest) = match resource {
+        Resource::Parameters => (limit.of(total.parameters), total.parameters - own.parameters),
+        Resource::Macs => (limit.of(total.macs), total.macs - own.macs),
+        Resource::Bytes => {
+            let stored = limit.of(total.parameters_with_buffers * request.element_bytes)
+                / request.element_bytes;
+            let numbers = total.parameters_with_buffers - own.parameters;
+            (stored, numbers + header_numbers(graph, request.element_bytes))
+        }
+    };
+    match limit.checked_sub(rest) {
+        Some(limit) => Ok(Allowance {
+            resource,
+            limit,
+            rest,
+        }),
+        None => Err(CompressError::Budget {
+            resource,
+            budget: limit,
+            nearest: rest,
+        }),
+    }
+}
+
+/// The numbers that would take as many bytes as the header of the written file.
+fn header_numbers(graph: &Graph, element_bytes: u64) -> u64 {
+    const BYTES_PER_NODE: u64 = 700;
+    const BYTES_PER_TENSOR: u64 = 120;
+    let bytes = graph.nodes().len() as u64 * BYTES_PER_NODE
+        + graph.weights().len() as u64 * BYTES_PER_TENSOR;
+    bytes / element_bytes
+}
+
+/// A plan from a list of ranks, the paper's form where none is given.
+fn given(
+    layers: &[Layer],
+    first: Option<usize>,
+    ranks: &[LayerRank],
+) -> Result<Vec<LayerPlan>, CompressError> {
+    for rank in ranks {
+        find(layers, &rank.layer)?;
+    }
+    let plan = |(i, layer): (usize, &Layer)| {
+        let Some(wanted) = ranks.iter().find(|rank| rank.layer == layer.name) else {
+            return Ok(LayerPlan::keep(layer));
+        };
+        let form = wanted.form.unwrap_or_else(|| paper_form(layer, Some(i) == first));
+        at_rank(layer, form, wanted.rank)
+    };
+    layers.iter().enumerate().map(plan).collect()
+}
+
+/// A plan of one rank for convolutions and one for linear layers; what would grow is kept.
+fn uniform(
+    layers: &[Layer],
+    taking_part: &[bool],
+    first: Option<usize>,
+    conv: Option<usize>,
+    fc: Option<usize>,
+) -> Result<Vec<LayerPlan>, CompressError> {
+    let plan = |(i, layer): (usize, &Layer)| {
+        let rank = match layer.kind {
+            Kind::Linear => fc,
+            Kind::Conv1d | Kind::Conv2d => conv,
+        };
+        let form = paper_form(layer, Some(i) == first);
+        let (Some(rank), true, Some(rule)) = (rank, taking_part[i], rule(form)) else {
+            return Ok(LayerPlan::keep(layer));
+        };
+        if layer.fixed.is_some() || rule.applies(layer).is_err() {
+            return Ok(LayerPlan::keep(layer));
+        }
+        let planned = at_rank(layer, form, rule.rank_at(layer, rank))?;
+        let grows = planned.parameters.is_some_and(|[own, new]| new >= own);
+        Ok(if grows { LayerPlan::keep(layer) } else { planned })
+    };
+    layers.iter().enumerate().map(plan).collect()
+}
+
+fn at_rank(layer: &Layer, form: Form, rank: Rank) -> Result<LayerPlan, CompressError> {
+    check_rank(layer, form, Some(rank))?;
+    let own = kept_cost(layer);
+    let cost = rule(form).map_or(own, |rule| rule.cost(layer, rank));
+    Ok(LayerPlan {
+        name: layer.name.clone(),
+        form,
+        rank: Some(rank),
+        parameters: Some([own.parameters, cost.parameters]),
+        macs: Some([own.macs, cost.macs]),
+        error: None,
+        refused: Vec::new(),
+    })
+}

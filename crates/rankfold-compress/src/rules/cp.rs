@@ -1,0 +1,237 @@
+//! CP forms: a convolution as rank-one terms over input channels, taps and output channels.
+
+use ndarray::{Array2, Array4};
+use rankfold_decompose::cp::{
+    self as decompose, Als, CpForm, CpMethod, CpOptions, CpWeights, Refine, cp_curve,
+    cp_weighted_curve, max_rank, refine,
+};
+use rankfold_decompose::{DecomposeError, InputCovariance};
+
+use super::{Context, Kernels, Rule, failed};
+use crate::cost::StageOutline;
+use crate::error::{CompressError, Refusal};
+use crate::form::{Form, Rank};
+use crate::layer::{Geometry, Layer};
+use crate::probe::LayerStatistics;
+
+/// One of the CP forms.
+#[derive(Debug)]
+pub(super) struct Cp {
+    form: Form,
+    axes: CpForm,
+}
+
+/// Two-way: D×D to R channels, then 1×1.
+pub(super) static TWO_WAY: Cp = Cp {
+    form: Form::Cp2,
+    axes: CpForm::TwoWay,
+};
+
+/// Three-way: 1×1, depthwise D×D, 1×1.
+pub(super) static THREE_WAY: Cp = Cp {
+    form: Form::Cp3,
+    axes: CpForm::ThreeWay,
+};
+
+/// Four-way: 1×1, depthwise D×1, depthwise 1×D, 1×1.
+pub(super) static FOUR_WAY: Cp = Cp {
+    form: Form::Cp4,
+    axes: CpForm::FourWay,
+};
+
+/// Sweeps before the refinement takes over: more make a start no better.
+const SWEEPS_BEFORE_REFINEMENT: usize = 15;
+
+/// Weight of the plain response error in the metric of the output, so that no channel counts nothing.
+const PLAIN_SHARE: f64 = 0.01;
+
+impl Cp {
+    fn options(&self, layer: &Layer, context: &Context<'_>) -> CpOptions {
+        CpOptions {
+            form: self.axes,
+            groups: layer.geometry.groups,
+            seed: context.seed,
+            threads: context.threads,
+            ..CpOptions::default()
+        }
+    }
+
+    fn plain(
+        &self,
+        layer: &Layer,
+        kernel: &Array4<f32>,
+        ranks: &[usize],
+        context: &Context<'_>,
+    ) -> Result<Vec<decompose::Cp<f32>>, CompressError> {
+        let options = self.options(layer, context);
+        cp_curve(kernel.view(), ranks, &options, context.control).map_err(failed(layer))
+    }
+
+    /// Data-aware factors: under C_channel ⊗ C_spatial first, then refined under C itself and the
+    /// metric of the outputs.
+    fn weighted(
+        &self,
+        layer: &Layer,
+        kernel: &Array4<f32>,
+        ranks: &[usize],
+        covariance: &InputCovariance,
+        context: &Context<'_>,
+    ) -> Result<Vec<CpWeights<f32>>, DecomposeError> {
+        let refined = self.axes == CpForm::ThreeWay && context.refinement > 0;
+        let mut options = self.options(layer, context);
+        if refined {
+            options.method = CpMethod::Als(Als {
+                max_sweeps: SWEEPS_BEFORE_REFINEMENT,
+                ..Als::default()
+            });
+        }
+        let curve =
+            cp_weighted_curve(kernel.view(), ranks, covariance, &options, context.control)?;
+        let starts = curve.into_iter().map(|cp| cp.weights);
+        if !refined {
+            return Ok(starts.collect());
+        }
+        let metric = context.statistics.and_then(output_metric);
+        let options = Refine {
+            sweeps: context.refinement,
+            threads: context.threads,
+            ..Refine::default()
+        };
+        starts
+            .map(|start| {
+                let metric = metric.as_ref().map(|metric| metric.view());
+                let (kernel, control) = (kernel.view(), context.control);
+                refine(kernel, &start, covariance, metric, &options, control)
+            })
+            .collect()
+    }
+}
+
+/// The output metric in units of its mean diagonal, with a share of the identity.
+fn output_metric(statistics: &LayerStatistics) -> Option<Array2<f64>> {
+    let metric = statistics.output_metric.as_ref()?;
+    let mean = metric.diag().sum() / metric.nrows() as f64;
+    if mean.is_nan() || mean <= 0.0 {
+        return None;
+    }
+    let mut blended = metric / mean;
+    blended.diag_mut().mapv_inplace(|x| x + PLAIN_SHARE);
+    Some(blended)
+}
+
+fn sizes(ranks: &[Rank]) -> Vec<usize> {
+    ranks.iter().map(|rank| rank.largest()).collect()
+}
+
+fn kernels(weights: CpWeights<f32>) -> Kernels {
+    let CpWeights {
+        input,
+        spatial,
+        output,
+        ..
+    } = weights;
+    std::iter::once(input)
+        .chain(spatial)
+        .chain([output])
+        .collect()
+}
+
+impl Rule for Cp {
+    fn form(&self) -> Form {
+        self.form
+    }
+
+    fn applies(&self, layer: &Layer) -> Result<(), Refusal> {
+        let [height, width] = layer.taps();
+        if layer.is_depthwise() {
+            return Err(Refusal::Depthwise);
+        }
+        match self.axes {
+            CpForm::TwoWay | CpForm::ThreeWay if layer.is_pointwise() => Err(Refusal::NotSpatial),
+            CpForm::FourWay if height == 1 || width == 1 => {
+                Err(Refusal::OneSided { height, width })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn full_rank(&self, layer: &Layer) -> Rank {
+        Rank::One(max_rank(layer.shape, layer.geometry.groups, self.axes))
+    }
+
+    fn rank_step(&self, layer: &Layer) -> usize {
+        layer.geometry.groups
+    }
+
+    fn outline(&self, layer: &Layer, rank: Rank) -> Vec<StageOutline> {
+        let rank = rank.largest();
+        let groups = layer.geometry.groups;
+        let [out, input, height, width] = layer.shape;
+        let stage = |kernel, geometry| StageOutline { kernel, geometry };
+        let last = stage(
+            [out, rank / groups, 1, 1],
+            Geometry::POINTWISE.grouped(groups),
+        );
+        if self.axes == CpForm::TwoWay {
+            let first = stage([rank, input, height, width], layer.geometry);
+            return vec![first, last];
+        }
+        let first = stage([rank, input, 1, 1], Geometry::POINTWISE.grouped(groups));
+        let depthwise = layer.geometry.grouped(rank);
+        let mut stages = vec![first];
+        match self.axes {
+            CpForm::FourWay => {
+                stages.push(stage([rank, 1, height, 1], depthwise.along(0)));
+                stages.push(stage([rank, 1, 1, width], depthwise.along(1)));
+            }
+            CpForm::TwoWay | CpForm::ThreeWay => {
+                stages.push(stage([rank, 1, height, width], depthwise));
+            }
+        }
+        stages.push(last);
+        stages
+    }
+
+    fn factors(
+        &self,
+        layer: &Layer,
+        kernel: &Array4<f32>,
+        ranks: &[Rank],
+        context: &Context<'_>,
+    ) -> Result<Vec<Kernels>, CompressError> {
+        let ranks = sizes(ranks);
+        let weights = match context.covariance(layer)? {
+            Some(covariance) => self
+                .weighted(layer, kernel, &ranks, &covariance, context)
+                .map_err(failed(layer))?,
+            None => self
+                .plain(layer, kernel, &ranks, context)?
+                .into_iter()
+                .map(|cp| cp.weights)
+                .collect(),
+        };
+        Ok(weights.into_iter().map(kernels).collect())
+    }
+
+    fn weight_errors(
+        &self,
+        layer: &Layer,
+        kernel: &Array4<f32>,
+        ranks: &[Rank],
+        context: &Context<'_>,
+    ) -> Result<Vec<f64>, CompressError> {
+        let curve = self.plain(layer, kernel, &sizes(ranks), context)?;
+        Ok(curve.iter().map(|cp| cp.relative_error).collect())
+    }
+
+    fn reconstruct(&self, layer: &Layer, kernels: &[Array4<f32>]) -> Array4<f32> {
+        let last = kernels.len() - 1;
+        let weights = CpWeights {
+            input: kernels[0].clone(),
+            spatial: kernels[1..last].to_vec(),
+            output: kernels[last].clone(),
+            groups: layer.geometry.groups,
+        };
+        weights.reconstruct()
+    }
+}

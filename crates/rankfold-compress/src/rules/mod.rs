@@ -1,0 +1,222 @@
+//! One rule per form: what it costs, how good it is at every rank, and the layers it makes.
+//!
+//! A new form is a file here and a line in [`RULES`].
+
+mod channel;
+mod cp;
+mod linear;
+mod spatial;
+mod tucker2;
+
+use ndarray::{Array1, Array2, Array4};
+use rankfold_decompose::{
+    Control, ConvOptions, DecomposeError, InputCovariance, SvdOptions, Threads,
+};
+
+use crate::cost::{LayerCost, StageOutline, chain_cost};
+use crate::error::{CompressError, Refusal};
+use crate::form::{Form, Rank};
+use crate::layer::Layer;
+use crate::probe::LayerStatistics;
+
+/// Every rule, in the order in which forms are tried.
+pub const RULES: &[&dyn Rule] = &[
+    &linear::LinearSvd,
+    &cp::THREE_WAY,
+    &tucker2::Tucker2,
+    &spatial::Spatial,
+    &channel::Channel,
+    &cp::FOUR_WAY,
+    &cp::TWO_WAY,
+];
+
+/// The rule that makes a form; none for [`Form::Keep`].
+pub fn rule(form: Form) -> Option<&'static dyn Rule> {
+    RULES.iter().copied().find(|rule| rule.form() == form)
+}
+
+/// What a decomposition is given besides the kernel.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Context<'a> {
+    /// Second moments of the layer's inputs; plain weight error is minimised without them.
+    pub statistics: Option<&'a LayerStatistics>,
+    /// Sweeps of refinement under the full metric of the statistics.
+    pub refinement: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// How many cores.
+    pub threads: Threads,
+    /// Progress and cancellation.
+    pub control: Control<'a>,
+}
+
+/// The kernels of the smaller layers that a layer becomes, in order.
+pub type Kernels = Vec<Array4<f32>>;
+
+impl Context<'_> {
+    /// The options of the decomposition crate; plain without a covariance.
+    fn conv_options<'c>(
+        &self,
+        layer: &Layer,
+        covariance: Option<&'c InputCovariance>,
+    ) -> ConvOptions<'c> {
+        ConvOptions {
+            groups: layer.geometry.groups,
+            covariance,
+            svd: SvdOptions {
+                seed: self.seed,
+                threads: self.threads,
+                ..SvdOptions::default()
+            },
+            ..ConvOptions::default()
+        }
+    }
+
+    /// The covariance of the layer's inputs in the decomposition crate's terms.
+    fn covariance(&self, layer: &Layer) -> Result<Option<InputCovariance>, CompressError> {
+        let Some(statistics) = self.statistics else {
+            return Ok(None);
+        };
+        let covariance = InputCovariance::grouped(statistics.covariance.clone());
+        covariance.map(Some).map_err(failed(layer))
+    }
+}
+
+/// Names the layer in which a decomposition failed.
+fn failed(layer: &Layer) -> impl Fn(DecomposeError) -> CompressError + '_ {
+    |source| CompressError::Decompose {
+        layer: layer.name.clone(),
+        source,
+    }
+}
+
+/// A way to replace a layer by smaller ones.
+pub trait Rule: Sync {
+    /// The form that it makes.
+    fn form(&self) -> Form;
+
+    /// Why the layer cannot take the form, where it cannot.
+    fn applies(&self, layer: &Layer) -> Result<(), Refusal>;
+
+    /// The rank that reproduces the layer.
+    fn full_rank(&self, layer: &Layer) -> Rank;
+
+    /// What `rank` is divided by: a rank is a multiple of it.
+    fn rank_step(&self, _layer: &Layer) -> usize {
+        1
+    }
+
+    /// The smaller layers at a rank, without their numbers.
+    fn outline(&self, layer: &Layer, rank: Rank) -> Vec<StageOutline>;
+
+    /// A rank out of a single number between 1 and that of [`Rule::full_rank`]'s largest part.
+    fn rank_at(&self, layer: &Layer, scale: usize) -> Rank {
+        let step = self.rank_step(layer);
+        Rank::One((scale.div_ceil(step) * step).min(self.full_rank(layer).largest()))
+    }
+
+    /// The kernels [out, in / groups, rows, columns] of the smaller layers at every one of the ranks.
+    fn factors(
+        &self,
+        layer: &Layer,
+        kernel: &Array4<f32>,
+        ranks: &[Rank],
+        context: &Context<'_>,
+    ) -> Result<Vec<Kernels>, CompressError>;
+
+    /// The relative weight error at every one of the ranks, without regard to data.
+    fn weight_errors(
+        &self,
+        layer: &Layer,
+        kernel: &Array4<f32>,
+        ranks: &[Rank],
+        context: &Context<'_>,
+    ) -> Result<Vec<f64>, CompressError>;
+
+    /// The kernel that the factors stand for, [T, S / groups, Dh, Dw].
+    fn reconstruct(&self, layer: &Layer, kernels: &[Array4<f32>]) -> Array4<f32>;
+
+    /// What the smaller layers cost at a rank.
+    fn cost(&self, layer: &Layer, rank: Rank) -> LayerCost {
+        chain_cost(layer, &self.outline(layer, rank))
+    }
+}
+
+/// How far `approximation` is from `kernel`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distance {
+    /// ‖W − Ŵ‖ / ‖W‖.
+    pub weight: f64,
+    /// The same under the covariance of the inputs: the relative error of the layer's response.
+    pub response: Option<f64>,
+    /// tr[G (W − Ŵ) C (W − Ŵ)ᵀ]: the response error weighted by what it does to the output.
+    pub damage: Option<f64>,
+}
+
+/// Measures the distance of two kernels [T, S / groups, Dh, Dw] with what the statistics allow.
+pub fn distance(
+    kernel: &Array4<f32>,
+    approximation: &Array4<f32>,
+    statistics: Option<&LayerStatistics>,
+) -> Distance {
+    let difference = (kernel - approximation).mapv(f64::from);
+    let whole = kernel.mapv(f64::from);
+    let ratio = |part: f64, of: f64| if of > 0.0 { (part / of).max(0.0).sqrt() } else { 0.0 };
+    let squares = |array: &Array4<f64>| array.iter().map(|v| v * v).sum::<f64>();
+    let mut result = Distance {
+        weight: ratio(squares(&difference), squares(&whole)),
+        response: None,
+        damage: None,
+    };
+    let Some(statistics) = statistics else {
+        return result;
+    };
+    let (mut error, mut energy, mut damage) = (0.0, 0.0, 0.0);
+    for (group, covariance) in statistics.covariance.iter().enumerate() {
+        let rows = group_rows(kernel.dim().0, statistics.covariance.len(), group);
+        let part = |array: &Array4<f64>| as_matrix(array).slice_move(ndarray::s![rows.clone(), ..]);
+        let (difference, whole) = (part(&difference), part(&whole));
+        let response = difference.dot(covariance);
+        error += (&response * &difference).sum();
+        energy += (&whole.dot(covariance) * &whole).sum();
+        if let Some(metric) = &statistics.output_metric {
+            let metric = metric.slice(ndarray::s![rows.clone(), rows.clone()]);
+            damage += (&metric.dot(&response) * &difference).sum();
+        }
+    }
+    result.response = Some(ratio(error, energy));
+    result.damage = statistics.output_metric.as_ref().map(|_| damage.max(0.0));
+    result
+}
+
+/// The rows of a T-row matrix that belong to a group.
+pub(crate) fn group_rows(rows: usize, groups: usize, group: usize) -> std::ops::Range<usize> {
+    let each = rows / groups;
+    group * each..(group + 1) * each
+}
+
+/// A kernel as a T × (S·Dh·Dw) matrix.
+pub(crate) fn as_matrix<T: Clone>(kernel: &Array4<T>) -> Array2<T> {
+    let (t, s, h, w) = kernel.dim();
+    let owned = kernel.as_standard_layout().into_owned();
+    owned
+        .into_shape_with_order((t, s * h * w))
+        .expect("invariant: a standard layout reshapes")
+}
+
+/// (W − Ŵ) E[x]: what the mean of the responses loses, to be given back by a bias.
+pub fn mean_shift(
+    kernel: &Array4<f32>,
+    approximation: &Array4<f32>,
+    statistics: &LayerStatistics,
+) -> Array1<f64> {
+    let difference = as_matrix(&(kernel - approximation).mapv(f64::from));
+    let groups = statistics.mean.len();
+    let mut shift = Array1::zeros(kernel.dim().0);
+    for (group, mean) in statistics.mean.iter().enumerate() {
+        let rows = group_rows(kernel.dim().0, groups, group);
+        let part = difference.slice(ndarray::s![rows.clone(), ..]).dot(mean);
+        shift.slice_mut(ndarray::s![rows]).assign(&part);
+    }
+    shift
+}

@@ -1,0 +1,123 @@
+//! From curves and a budget to a form and a rank for every layer.
+
+mod baseline;
+mod hull;
+mod lagrange;
+
+use serde::{Deserialize, Serialize};
+
+use crate::budget::Resource;
+use crate::cost::{LayerCost, kept_cost};
+use crate::curves::{LayerCurves, Point};
+use crate::error::CompressError;
+
+pub(crate) use baseline::at_energy;
+pub use baseline::{paper_form, paper_ranks};
+use lagrange::least_loss;
+
+/// How ranks are chosen within a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Select {
+    /// All forms compete by what they do to the output, as far as data tell.
+    #[default]
+    Auto,
+    /// All forms compete by relative response error, every layer alike.
+    Response,
+    /// All forms compete by relative weight error, every layer alike.
+    WeightError,
+    /// The paper's forms with one rank for all.
+    Uniform,
+    /// The paper's forms with ranks proportional to parameters.
+    Proportional,
+    /// The paper's forms with as much energy kept everywhere.
+    Energy,
+    /// The paper's forms with ranks in the proportions of EVBMF's estimates.
+    Evbmf,
+}
+
+impl Select {
+    /// The name in options and plans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Response => "response",
+            Self::WeightError => "weight-error",
+            Self::Uniform => "uniform",
+            Self::Proportional => "proportional",
+            Self::Energy => "energy",
+            Self::Evbmf => "evbmf",
+        }
+    }
+}
+
+/// What a selection may spend on the layers that take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Which cost counts; bytes count as parameters.
+    pub resource: Resource,
+    /// How much.
+    pub limit: u64,
+    /// What the rest of the network costs, for messages.
+    pub rest: u64,
+}
+
+impl Allowance {
+    /// The part of a cost that the budget limits.
+    pub fn count(&self, cost: LayerCost) -> u64 {
+        match self.resource {
+            Resource::Parameters | Resource::Bytes => cost.parameters,
+            Resource::Macs => cost.macs,
+        }
+    }
+
+    fn unmet(&self, nearest: u64) -> CompressError {
+        CompressError::Budget {
+            resource: self.resource,
+            budget: self.limit + self.rest,
+            nearest: nearest + self.rest,
+        }
+    }
+}
+
+/// A point for every layer within the allowance, chosen as `select` says.
+pub fn select(
+    curves: &[LayerCurves],
+    select: Select,
+    allowance: Allowance,
+) -> Result<Vec<Point>, CompressError> {
+    match select {
+        Select::Auto => least_loss(curves, allowance, auto_loss),
+        Select::Response => least_loss(curves, allowance, response_loss),
+        Select::WeightError => least_loss(curves, allowance, weight_loss),
+        Select::Uniform => baseline::uniform(curves, allowance),
+        Select::Proportional => baseline::proportional(curves, allowance),
+        Select::Energy => baseline::energy(curves, allowance),
+        Select::Evbmf => baseline::evbmf(curves, allowance),
+    }
+}
+
+fn auto_loss(point: &Point) -> f64 {
+    let distance = &point.distance;
+    distance
+        .damage
+        .unwrap_or_else(|| response_loss(point))
+}
+
+fn response_loss(point: &Point) -> f64 {
+    point.distance.response.unwrap_or(point.distance.weight).powi(2)
+}
+
+fn weight_loss(point: &Point) -> f64 {
+    point.distance.weight.powi(2)
+}
+
+/// The point that keeps the layer as it is.
+fn kept(curves: &LayerCurves) -> Point {
+    let own = kept_cost(&curves.layer);
+    *curves
+        .points
+        .iter()
+        .find(|point| point.rank.is_none() && point.cost == own)
+        .expect("invariant: every layer can be kept")
+}
