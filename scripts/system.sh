@@ -17,8 +17,9 @@ links_cxx() {
 packages=()
 links_cxx || packages+=(g++)
 command -v "${CC:-cc}" >/dev/null || packages+=(gcc)
-# A libtorch that is there already needs no Python.
-if [ -z "${LIBTORCH:-}" ] && ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3 python3-pip); fi
+command -v python3 >/dev/null || packages+=(python3)
+# A libtorch that is there already needs no fetching.
+if [ -z "${LIBTORCH:-}" ] && ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
 
 if [ ${#packages[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -29,6 +30,10 @@ if [ ${#packages[@]} -gt 0 ]; then
       say "apt-get could not install ${packages[*]}; install them and run this again"
       exit 1
     }
+    if ! links_cxx; then
+      say "${CXX:-c++} does not build a C++ program; set CXX to a compiler that does, or unset it"
+      exit 1
+    fi
   else
     say "missing: ${packages[*]}; install them (Debian, Ubuntu: sudo apt-get install ${packages[*]}) and run this again"
     exit 1
@@ -36,6 +41,6 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 if ! command -v cargo >/dev/null; then
-  say "missing: cargo; install Rust $(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "$0")/../Cargo.toml") or newer (https://rustup.rs) and run this again"
+  say "missing: cargo; install Rust $(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "$0")/../Cargo.toml") or newer, as by rustup, and run this again"
   exit 1
 fi

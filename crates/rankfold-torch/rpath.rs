@@ -22,5 +22,8 @@ fn main() {
         println!("cargo::metadata=libtorch_lib={lib}");
     }
     let rpath = env::var("RANKFOLD_RPATH").unwrap_or(lib);
-    println!("cargo::rustc-link-arg=-Wl,-rpath,{rpath}");
+    // Not -Wl, which would cut a path at its commas.
+    for argument in ["-Xlinker", "-rpath", "-Xlinker", &rpath] {
+        println!("cargo::rustc-link-arg={argument}");
+    }
 }
