@@ -5,6 +5,7 @@ use rankfold_decompose::{Control, Threads};
 use rankfold_graph::Graph;
 use rayon::prelude::*;
 
+use crate::apply::needs_new_bias;
 use crate::cost::{LayerCost, kept_cost};
 use crate::error::{CompressError, Refusal};
 use crate::form::{Form, Rank};
@@ -72,7 +73,7 @@ const LARGE_KERNEL: usize = 500_000;
 const RANKS_OF_LARGE: usize = 5;
 
 /// Measures the curves of layers side by side; `forms` names those that each may take.
-pub fn curves(
+pub(crate) fn curves(
     graph: &Graph,
     layers: &[(Layer, Vec<Form>)],
     statistics: &Statistics,
@@ -134,9 +135,16 @@ fn layer_curves(
         threads: Threads::Serial,
         control,
     };
+    let new_bias = match statistics.is_some() && needs_new_bias(graph, layer) {
+        true => layer.out_channels() as u64,
+        false => 0,
+    };
     for rule in RULES.iter().filter(|rule| forms.contains(&rule.form())) {
         match form_points(*rule, layer, &kernel, options, &context)? {
-            Ok(points) => curves.points.extend(points),
+            Ok(points) => curves.points.extend(points.into_iter().map(|mut point| {
+                point.cost.parameters += new_bias;
+                point
+            })),
             Err(refusal) => curves.refused.push((rule.form(), refusal)),
         }
     }

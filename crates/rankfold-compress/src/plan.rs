@@ -140,7 +140,7 @@ impl Plan {
 }
 
 /// The layer of that name, or an error with the nearest.
-pub fn find<'l>(layers: &'l [Layer], name: &str) -> Result<&'l Layer, CompressError> {
+pub(crate) fn find<'l>(layers: &'l [Layer], name: &str) -> Result<&'l Layer, CompressError> {
     layers
         .iter()
         .find(|layer| layer.name == name)
@@ -157,7 +157,7 @@ fn nearest(layers: &[Layer], name: &str) -> Option<String> {
 }
 
 /// Checks that a layer can take a form at a rank.
-pub fn check_rank(layer: &Layer, form: Form, rank: Option<Rank>) -> Result<(), CompressError> {
+pub(crate) fn check_rank(layer: &Layer, form: Form, rank: Option<Rank>) -> Result<(), CompressError> {
     let Some(rule) = rule(form) else {
         return Ok(());
     };

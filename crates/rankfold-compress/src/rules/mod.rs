@@ -205,7 +205,7 @@ pub(crate) fn as_matrix<T: Clone>(kernel: &Array4<T>) -> Array2<T> {
 }
 
 /// (W − Ŵ) E[x]: what the mean of the responses loses, to be given back by a bias.
-pub fn mean_shift(
+pub(crate) fn mean_shift(
     kernel: &Array4<f32>,
     approximation: &Array4<f32>,
     statistics: &LayerStatistics,

@@ -9,7 +9,7 @@ use crate::error::CompressError;
 ///
 /// Every layer takes the hull vertex of least loss + λ·cost; λ is bisected until the budget is met,
 /// and what is left over buys the steps of the steepest fall.
-pub fn least_loss(
+pub(super) fn least_loss(
     curves: &[LayerCurves],
     allowance: Allowance,
     loss: impl Fn(&Point) -> f64,

@@ -53,18 +53,18 @@ impl Select {
 
 /// What a selection may spend on the layers that take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     /// Which cost counts; bytes count as parameters.
-    pub resource: Resource,
+    pub(crate) resource: Resource,
     /// How much.
-    pub limit: u64,
+    pub(crate) limit: u64,
     /// What the rest of the network costs, for messages.
-    pub rest: u64,
+    pub(crate) rest: u64,
 }
 
 impl Allowance {
     /// The part of a cost that the budget limits.
-    pub fn count(&self, cost: LayerCost) -> u64 {
+    pub(crate) fn count(&self, cost: LayerCost) -> u64 {
         match self.resource {
             Resource::Parameters | Resource::Bytes => cost.parameters,
             Resource::Macs => cost.macs,
@@ -81,7 +81,7 @@ impl Allowance {
 }
 
 /// A point for every layer within the allowance, chosen as `select` says.
-pub fn select(
+pub(crate) fn select(
     curves: &[LayerCurves],
     select: Select,
     allowance: Allowance,
