@@ -7,6 +7,7 @@ use rankfold_graph::DType;
 
 use crate::archive::ArchiveFault;
 use crate::kind::FileKind;
+use crate::onnx::OnnxFault;
 use crate::pickle::PickleFault;
 use crate::weights::{DuplicateTensor, SafetensorsFault};
 
@@ -176,6 +177,15 @@ pub enum FormatError {
         #[source]
         fault: DuplicateTensor,
     },
+    /// An ONNX model that is damaged, hostile or cannot be written.
+    #[error("{}: {fault}", path.display())]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        fault: OnnxFault,
+    },
     /// A tensor that cannot be stored in the type asked for.
     #[error("{}: tensor `{tensor}` is {from} and cannot be stored as {to}", path.display())]
     Conversion {
@@ -213,6 +223,7 @@ impl FormatError {
             }
             Self::Directory { .. } => "name a file inside the folder",
             Self::Pickle { fault, .. } => return fault.hint(),
+            Self::Onnx { fault, .. } => return fault.hint(),
             Self::Safetensors { fault, .. } => return fault.hint(),
             _ => return None,
         })

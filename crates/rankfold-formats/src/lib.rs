@@ -11,6 +11,7 @@ mod error;
 mod kind;
 mod map;
 mod model;
+mod onnx;
 mod pickle;
 mod python;
 mod strided;
@@ -22,8 +23,9 @@ pub use error::FormatError;
 pub use kind::FileKind;
 pub use map::map_file;
 pub use model::{METADATA_KEY, MODEL_VERSION, Model, described_model, write_model};
-pub use python::python_module;
+pub use onnx::{OnnxFault, OnnxOptions, OnnxOrigin, read_onnx, write_onnx};
 pub use pickle::{MachineFault, PickleFault};
+pub use python::python_module;
 pub use weights::{
     Checkpoint, DuplicateTensor, Mismatch, NonFinite, SafetensorsFault, SaveOptions, StateDict,
     WrongShape, read_weights, read_weights_at, write_safetensors,

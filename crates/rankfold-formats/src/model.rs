@@ -61,10 +61,7 @@ pub fn write_model(
 }
 
 /// The model that a checkpoint describes; none where it is a bare state dict.
-pub fn described_model(
-    path: &Path,
-    checkpoint: &Checkpoint,
-) -> Result<Option<Model>, FormatError> {
+pub fn described_model(path: &Path, checkpoint: &Checkpoint) -> Result<Option<Model>, FormatError> {
     let Some(json) = checkpoint.metadata.get(METADATA_KEY) else {
         return Ok(None);
     };

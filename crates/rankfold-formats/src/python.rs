@@ -264,7 +264,12 @@ impl Step<'_> {
             Op::BatchNorm(norm) => call(self.owner(&norm.mean, "running_mean")?),
             Op::LayerNorm(norm) => match &norm.scale {
                 Some(scale) => call(self.owner(scale, "weight")?),
-                None => format!("F.layer_norm({}, {:?}, eps={:?})", x(), norm.shape, norm.eps),
+                None => format!(
+                    "F.layer_norm({}, {:?}, eps={:?})",
+                    x(),
+                    norm.shape,
+                    norm.eps
+                ),
             },
             Op::GroupNorm(norm) => match &norm.scale {
                 Some(scale) => call(self.owner(scale, "weight")?),
@@ -324,10 +329,17 @@ impl Step<'_> {
             }
             Op::Split(split) => {
                 let comma = if split.sizes.len() == 1 { "[0]" } else { "" };
-                format!("torch.split({}, {:?}, dim={}){comma}", x(), split.sizes, split.axis)
+                format!(
+                    "torch.split({}, {:?}, dim={}){comma}",
+                    x(),
+                    split.sizes,
+                    split.axis
+                )
             }
             Op::Slice(slice) => self.slice(slice.axis, slice.start, slice.end, slice.step)?,
-            Op::Flatten(flatten) => format!("torch.flatten({}, {}, {})", x(), flatten.start, flatten.end),
+            Op::Flatten(flatten) => {
+                format!("torch.flatten({}, {}, {})", x(), flatten.start, flatten.end)
+            }
             Op::Reshape(reshape) => {
                 let sizes: Vec<String> = (reshape.shape.iter().enumerate())
                     .map(|(i, &size)| match size {
@@ -470,7 +482,12 @@ impl Step<'_> {
         end: Option<i64>,
         step: usize,
     ) -> Result<String, FormatError> {
-        let rank = self.graph.fact(self.node.inputs[0]).shape.as_ref().map(Vec::len);
+        let rank = self
+            .graph
+            .fact(self.node.inputs[0])
+            .shape
+            .as_ref()
+            .map(Vec::len);
         let axis = match (usize::try_from(axis), rank) {
             (Ok(axis), _) => axis,
             (Err(_), Some(rank)) => (axis + rank as i64) as usize,
@@ -499,7 +516,10 @@ fn uneven(padding: &[[usize; 2]]) -> Option<String> {
 /// The input of a pool, padded by hand where the padding is uneven, and what padding is left.
 fn pool_input(x: &str, padding: &[[usize; 2]], value: &str) -> (String, String) {
     match uneven(padding) {
-        Some(sizes) => (format!("F.pad({x}, {sizes}, value={value})"), "0".to_owned()),
+        Some(sizes) => (
+            format!("F.pad({x}, {sizes}, value={value})"),
+            "0".to_owned(),
+        ),
         None => {
             let before: Vec<usize> = padding.iter().map(|p| p[0]).collect();
             (x.to_owned(), tuple(&before))
@@ -508,7 +528,11 @@ fn pool_input(x: &str, padding: &[[usize; 2]], value: &str) -> (String, String) 
 }
 
 fn adaptive(kind: &str, x: &str, output: &[usize]) -> String {
-    format!("F.adaptive_{kind}_pool{}d({x}, {})", output.len(), tuple(output))
+    format!(
+        "F.adaptive_{kind}_pool{}d({x}, {})",
+        output.len(),
+        tuple(output)
+    )
 }
 
 fn sign(arithmetic: Arithmetic) -> &'static str {
