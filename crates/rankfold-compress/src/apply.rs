@@ -228,8 +228,41 @@ fn absorb_in_batch_norm(
     Some(())
 }
 
+/// A node that stands where a layer stood, or the layer itself.
+#[derive(Debug, Clone)]
+pub(crate) struct StageNames {
+    /// The node.
+    pub(crate) node: String,
+    /// Its weight.
+    pub(crate) weight: String,
+    /// Its bias.
+    pub(crate) bias: Option<String>,
+}
+
+/// The nodes of a compressed graph that stand where a layer stood, in order.
+pub(crate) fn stage_names(layer: &Layer, graph: &Graph) -> Vec<StageNames> {
+    let named = |name: String| {
+        let (weight, bias) = match &graph.node(&name)?.op {
+            Op::Conv(conv) => (&conv.weight, &conv.bias),
+            Op::Linear(linear) => (&linear.weight, &linear.bias),
+            _ => return None,
+        };
+        Some(StageNames {
+            weight: weight.to_string(),
+            bias: bias.as_ref().map(ToString::to_string),
+            node: name,
+        })
+    };
+    match named(layer.name.clone()) {
+        Some(own) => vec![own],
+        None => (0..)
+            .map_while(|i| named(format!("{}.{i}", layer.name)))
+            .collect(),
+    }
+}
+
 /// The running mean of the batch norm that alone takes a value and shares its statistics with none.
-fn absorbing_mean(graph: &Graph, output: ValueId) -> Option<&str> {
+pub(crate) fn absorbing_mean(graph: &Graph, output: ValueId) -> Option<&str> {
     let mut consumers = graph.consumers(output);
     let (only, None) = (consumers.next()?, consumers.next()) else {
         return None;

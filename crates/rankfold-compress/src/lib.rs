@@ -14,6 +14,7 @@ mod layer;
 mod plan;
 mod planner;
 mod probe;
+mod reconstruct;
 mod rules;
 mod select;
 
@@ -26,6 +27,7 @@ pub use form::{Form, Rank, UnknownForm};
 pub use layer::{Geometry, Kind, Layer};
 pub use plan::{LayerPlan, PLAN_VERSION, Plan, fingerprint};
 pub use planner::{Planned, Request, plan};
-pub use probe::{LayerStatistics, Probe, Statistics};
+pub use probe::{LayerStatistics, PairedStatistics, Probe, Statistics};
+pub use reconstruct::reconstruct;
 pub use rules::{Context, Distance, Kernels, RULES, Rule, distance, rule};
 pub use select::{Select, paper_form, paper_ranks};

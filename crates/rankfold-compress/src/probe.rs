@@ -30,6 +30,20 @@ pub struct LayerStatistics {
 /// Statistics by node name.
 pub type Statistics = BTreeMap<String, LayerStatistics>;
 
+/// Second moments at one layer of two networks that run on the same inputs: x in the original, x̂ in
+/// the compressed one, and their blend z = (x + x̂) / 2.
+#[derive(Debug, Clone)]
+pub struct PairedStatistics {
+    /// E[x̂], per group.
+    pub mean: Vec<Array1<f64>>,
+    /// Covariance of x̂, per group.
+    pub covariance: Vec<Array2<f64>>,
+    /// E[z], per group.
+    pub blend_mean: Vec<Array1<f64>>,
+    /// Covariance of z with x̂, per group.
+    pub cross: Vec<Array2<f64>>,
+}
+
 /// Answers about a running model, from inputs without labels.
 ///
 /// One part of the inputs is there to measure covariances, another is held back to decide.
@@ -39,6 +53,17 @@ pub trait Probe {
 
     /// Second moments at the named convolutions and linear layers, in one pass.
     fn statistics(&mut self, graph: &Graph, layers: &[String]) -> Result<Statistics, Self::Error>;
+
+    /// Second moments at a layer of the original and at what has become of it: the node `stage` of
+    /// the compressed graph, which takes the layer's place and input. None for a layer that is too
+    /// large to be looked at.
+    fn paired(
+        &mut self,
+        original: &Graph,
+        layer: &str,
+        compressed: &Graph,
+        stage: &str,
+    ) -> Result<Option<PairedStatistics>, Self::Error>;
 
     /// KL divergence of the graph's outputs from the original's, on the inputs held back.
     fn divergence(&mut self, graph: &Graph) -> Result<f64, Self::Error>;

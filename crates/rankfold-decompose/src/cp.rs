@@ -5,13 +5,19 @@
 //! taps differently. [`cp`] decomposes at one rank, [`cp_curve`] at a list of them.
 
 mod als;
+mod bound;
 mod factors;
 mod layout;
 mod options;
+mod power;
+mod refine;
 mod run;
 mod start;
 mod tensor;
+mod weighted;
 
 pub use layout::CpWeights;
-pub use options::{Als, CpForm, CpMethod, CpOptions, Start};
+pub use options::{Als, CpForm, CpMethod, CpOptions, Power, PowerMode, Start};
+pub use refine::{Refine, Target, refine};
 pub use run::{Cp, cp, cp_curve, max_rank};
+pub use weighted::{cp_weighted, cp_weighted_curve};

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array4};
 use rankfold_decompose::cp::{
-    self as decompose, Als, CpForm, CpMethod, CpOptions, CpWeights, Refine, cp_curve,
+    self as decompose, Als, CpForm, CpMethod, CpOptions, CpWeights, Refine, Target, cp_curve,
     cp_weighted_curve, max_rank, refine,
 };
 use rankfold_decompose::{DecomposeError, InputCovariance};
@@ -99,16 +99,19 @@ impl Cp {
         };
         starts
             .map(|start| {
-                let metric = metric.as_ref().map(|metric| metric.view());
-                let (kernel, control) = (kernel.view(), context.control);
-                refine(kernel, &start, covariance, metric, &options, control)
+                let target = Target {
+                    covariance,
+                    cross: None,
+                    outputs: metric.as_ref().map(|metric| metric.view()),
+                };
+                refine(kernel.view(), &start, target, &options, context.control)
             })
             .collect()
     }
 }
 
 /// The output metric in units of its mean diagonal, with a share of the identity.
-fn output_metric(statistics: &LayerStatistics) -> Option<Array2<f64>> {
+pub(crate) fn output_metric(statistics: &LayerStatistics) -> Option<Array2<f64>> {
     let metric = statistics.output_metric.as_ref()?;
     let mean = metric.diag().sum() / metric.nrows() as f64;
     if mean.is_nan() || mean <= 0.0 {
@@ -121,6 +124,36 @@ fn output_metric(statistics: &LayerStatistics) -> Option<Array2<f64>> {
 
 fn sizes(ranks: &[Rank]) -> Vec<usize> {
     ranks.iter().map(|rank| rank.largest()).collect()
+}
+
+/// Three-way factors fitted anew to what the layer should answer to other inputs than its own.
+pub(crate) fn refitted(
+    layer: &Layer,
+    kernel: &Array4<f32>,
+    factors: &[Array4<f32>],
+    target: Target<'_>,
+    context: &Context<'_>,
+) -> Result<Kernels, CompressError> {
+    let options = Refine {
+        sweeps: context.refinement,
+        threads: context.threads,
+        ..Refine::default()
+    };
+    let start = joined(layer, factors);
+    refine(kernel.view(), &start, target, &options, context.control)
+        .map(kernels)
+        .map_err(failed(layer))
+}
+
+/// The factors of a layer as weights of the decomposition crate.
+fn joined(layer: &Layer, kernels: &[Array4<f32>]) -> CpWeights<f32> {
+    let last = kernels.len() - 1;
+    CpWeights {
+        input: kernels[0].clone(),
+        spatial: kernels[1..last].to_vec(),
+        output: kernels[last].clone(),
+        groups: layer.geometry.groups,
+    }
 }
 
 fn kernels(weights: CpWeights<f32>) -> Kernels {
@@ -225,13 +258,6 @@ impl Rule for Cp {
     }
 
     fn reconstruct(&self, layer: &Layer, kernels: &[Array4<f32>]) -> Array4<f32> {
-        let last = kernels.len() - 1;
-        let weights = CpWeights {
-            input: kernels[0].clone(),
-            spatial: kernels[1..last].to_vec(),
-            output: kernels[last].clone(),
-            groups: layer.geometry.groups,
-        };
-        weights.reconstruct()
+        joined(layer, kernels).reconstruct()
     }
 }

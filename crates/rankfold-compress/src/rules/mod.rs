@@ -8,6 +8,8 @@ mod linear;
 mod spatial;
 mod tucker2;
 
+pub(crate) use cp::{output_metric, refitted};
+
 use ndarray::{Array1, Array2, Array4};
 use rankfold_decompose::{
     Control, ConvOptions, DecomposeError, InputCovariance, SvdOptions, Threads,
