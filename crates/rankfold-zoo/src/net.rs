@@ -36,6 +36,13 @@ impl Conv2d {
         }
     }
 
+    /// The same with another kernel, padded so that stride one keeps the size.
+    pub(crate) const fn rectangle(mut self, kernel: [usize; 2]) -> Self {
+        self.kernel = kernel;
+        self.padding = [kernel[0] / 2, kernel[1] / 2];
+        self
+    }
+
     pub(crate) const fn stride(mut self, stride: usize) -> Self {
         self.stride = stride;
         self

@@ -1,4 +1,5 @@
 //! State dicts: which network they belong to, and what does not fit.
+#![allow(clippy::unwrap_used)]
 
 use rankfold_graph::{Tensor, WeightMismatch, Weights};
 use rankfold_zoo::{

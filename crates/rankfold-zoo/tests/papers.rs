@@ -1,4 +1,5 @@
 //! The numbers that the papers print, from the networks as the zoo builds them.
+#![allow(clippy::unwrap_used)]
 
 use rankfold_graph::ops::Conv;
 use rankfold_graph::{CostModel, Graph, Op};
@@ -122,7 +123,8 @@ fn compressed_networks_cost_what_table_1_prints() {
         "classifier.3",
         "classifier.6",
     ];
-    let rows: [(&str, &[&str], &[u64], (u64, u64)); 4] = [
+    type Row<'a> = (&'a str, &'a [&'a str], &'a [u64], (u64, u64));
+    let rows: [Row; 4] = [
         (
             "alexnet-caffe",
             &alexnet,

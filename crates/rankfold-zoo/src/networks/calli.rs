@@ -1,6 +1,10 @@
-//! The small network of Çallı 2017 for CIFAR-10.
+//! The networks of Çallı 2017 for CIFAR-10: the small one, and the baseline with its alternatives.
+//!
+//! Where the thesis leaves the baseline's widths open they follow its author's code.
 
-use rankfold_graph::ops::{Activation, AdaptiveAvgPool, Arithmetic, AvgPool, Binary, Mean, Pad};
+use rankfold_graph::ops::{
+    Activation, AdaptiveAvgPool, Arithmetic, AvgPool, Binary, MaxPool, Mean, Pad,
+};
 use rankfold_graph::{Normalization, ValueId};
 
 use super::{Built, IMAGENET};
@@ -8,23 +12,52 @@ use crate::net::{Conv2d, Net};
 use crate::network::Network;
 use crate::scheme::{Bias, Init, Scheme};
 
-pub(super) const NETWORKS: &[Network] = &[Network {
-    name: "calli-small",
-    about: "six pre-activation residual blocks of separable convolutions, for CIFAR-10",
+const CALLI: Network = Network {
     input: [3, 32, 32],
     classes: 10,
-    first: "conv1",
     last: "linear",
     normalization: || Normalization::none(3),
     scheme: Scheme {
-        conv: Init::HeIn,
+        conv: Init::Glorot,
         conv_bias: Bias::Constant(0.0),
         linear: Init::Glorot,
         linear_bias: Bias::Constant(0.0),
     },
-    build: small,
     ..IMAGENET
-}];
+};
+
+pub(super) const NETWORKS: &[Network] = &[
+    Network {
+        name: "calli-small",
+        about: "six pre-activation residual blocks of separable convolutions, for CIFAR-10",
+        build: small,
+        ..CALLI
+    },
+    Network {
+        name: "calli-baseline",
+        about: "four convolutions, three of them 5×5, for CIFAR-10",
+        build: |net, x| baseline(net, x, plain),
+        ..CALLI
+    },
+    Network {
+        name: "calli-baseline-composed",
+        about: "its 5×5 as 1×5, batch norm, ReLU, 5×1",
+        build: |net, x| baseline(net, x, composed),
+        ..CALLI
+    },
+    Network {
+        name: "calli-baseline-separable",
+        about: "its 5×5 as depthwise 5×5, 1×1",
+        build: |net, x| baseline(net, x, separable),
+        ..CALLI
+    },
+    Network {
+        name: "calli-baseline-nonlinear",
+        about: "its 5×5 as depthwise 5×5, batch norm, ReLU, 1×1",
+        build: |net, x| baseline(net, x, nonlinear),
+        ..CALLI
+    },
+];
 
 fn small(net: &mut Net, x: ValueId) -> Built {
     let x = standardize(net, x)?;
@@ -73,6 +106,58 @@ fn block(net: &mut Net, name: &str, input: ValueId, width: usize) -> Built {
         shortcut = net.op(&format!("{name}.shortcut"), pad, &[shortcut])?;
     }
     net.add(&format!("{name}.add"), x, shortcut)
+}
+
+/// A 5×5 convolution or what stands for it: name, input, channels.
+type Layer = fn(&mut Net, &str, ValueId, usize) -> Built;
+
+fn baseline(net: &mut Net, x: ValueId, layer: Layer) -> Built {
+    let x = standardize(net, x)?;
+    let mut x = net.conv("conv1", x, Conv2d::new(16, 3).padding(1))?;
+    x = net.batch_norm("bn1", x)?;
+    x = net.relu("relu1", x)?;
+    for (i, width, pooled) in [(2, 32, true), (3, 64, false), (4, 128, true)] {
+        x = layer(net, &format!("conv{i}"), x, width)?;
+        if pooled {
+            x = net.op(&format!("pool{i}"), MaxPool::square(2, 2, 0), &[x])?;
+        }
+        x = net.batch_norm(&format!("bn{i}"), x)?;
+        x = net.relu(&format!("relu{i}"), x)?;
+    }
+    let x = net.op("avgpool", AdaptiveAvgPool { output: vec![1, 1] }, &[x])?;
+    let x = net.flatten("flatten", x)?;
+    net.linear("linear", x, net.settings.classes)
+}
+
+fn plain(net: &mut Net, name: &str, x: ValueId, width: usize) -> Built {
+    net.conv(name, x, Conv2d::new(width, 5).padding(2))
+}
+
+/// As wide between as behind.
+fn composed(net: &mut Net, name: &str, x: ValueId, width: usize) -> Built {
+    let conv = Conv2d::new(width, 5).no_bias();
+    let x = net.conv(&format!("{name}.0"), x, conv.rectangle([1, 5]))?;
+    let x = net.batch_norm(&format!("{name}.1"), x)?;
+    let x = net.relu(&format!("{name}.2"), x)?;
+    net.conv(&format!("{name}.3"), x, conv.rectangle([5, 1]))
+}
+
+fn separable(net: &mut Net, name: &str, x: ValueId, width: usize) -> Built {
+    let x = depthwise(net, &format!("{name}.0"), x)?;
+    net.conv(&format!("{name}.1"), x, Conv2d::new(width, 1))
+}
+
+fn nonlinear(net: &mut Net, name: &str, x: ValueId, width: usize) -> Built {
+    let x = depthwise(net, &format!("{name}.0"), x)?;
+    let x = net.batch_norm(&format!("{name}.1"), x)?;
+    let x = net.relu(&format!("{name}.2"), x)?;
+    net.conv(&format!("{name}.3"), x, Conv2d::new(width, 1))
+}
+
+fn depthwise(net: &mut Net, name: &str, x: ValueId) -> Built {
+    let channels = net.channels(x);
+    let conv = Conv2d::new(channels, 5).groups(channels).padding(2);
+    net.conv(name, x, conv.no_bias())
 }
 
 /// Every image less its mean, over its deviation, which is kept from vanishing: in grey levels of
