@@ -41,7 +41,7 @@ REFERENCES = {
 
 def torchvision_network(name: str, **options) -> torch.nn.Module:
     if name == "googlenet":
-        options |= {"aux_logits": False, "init_weights": False}
+        options = {"aux_logits": False, "init_weights": False, **options}
     elif name.startswith("vgg"):
         options["init_weights"] = False
     return torchvision.models.get_model(name, weights=None, **options)
@@ -75,6 +75,10 @@ class Zoo(unittest.TestCase):
     def test_googlenet_with_transformed_input(self) -> None:
         module = torchvision_network("googlenet", transform_input=True)
         self.compare("googlenet", module, (3, 224, 224), "transform-input")
+
+    def test_googlenet_with_its_auxiliary_heads(self) -> None:
+        module = torchvision_network("googlenet", aux_logits=True)
+        self.compare("googlenet", module, (3, 224, 224))
 
 
 def add_test(name: str) -> None:

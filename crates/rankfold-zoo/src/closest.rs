@@ -48,9 +48,7 @@ fn fit(network: &'static Network, weights: &Weights) -> Match {
         ..options.clone()
     };
     let score = network.build(&zeros).map_or(0.0, |graph| {
-        let given = weights
-            .names()
-            .filter(|name| !name.ends_with(".num_batches_tracked"));
+        let given = weights.names().filter(|name| !network.passes_over(name));
         let most = graph.weights().len().max(given.count()).max(1);
         let fitting: f64 = (graph.weights().iter())
             .map(|(name, own)| match weights.get(name) {

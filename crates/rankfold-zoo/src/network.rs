@@ -26,6 +26,8 @@ pub struct Network {
     /// Inner width of its LightLayers convolutions, where it has them.
     pub k: Option<usize>,
     pub(crate) normalization: fn() -> Normalization,
+    /// Beginnings of the names of tensors that checkpoints hold for training alone.
+    pub(crate) training_only: &'static [&'static str],
     pub(crate) any_side: bool,
     pub(crate) transforms_input: bool,
     pub(crate) scheme: Scheme,
@@ -68,6 +70,13 @@ impl Network {
         })?;
         graph.meta_mut().normalization = Some(self.normalization());
         Ok(graph)
+    }
+
+    /// True for tensors that a checkpoint may hold and the network has no use for: step counters, and
+    /// the auxiliary heads of torchvision's `googlenet`.
+    pub(crate) fn passes_over(&self, weight: &str) -> bool {
+        let begins = |prefix: &&str| weight.starts_with(*prefix);
+        weight.ends_with("num_batches_tracked") || self.training_only.iter().any(begins)
     }
 
     fn settings(&self, options: &Options) -> Result<Settings, ZooError> {
@@ -145,7 +154,7 @@ pub fn build(name: &str, options: &Options) -> Result<Graph, ZooError> {
 /// The graph of the network of that name with a checkpoint's weights.
 ///
 /// What `options` leave open and the shapes of the weights tell, as the number of classes, is taken
-/// from there.
+/// from there. Step counters and auxiliary heads are passed over.
 pub fn load(name: &str, weights: &Weights, options: &Options) -> Result<Graph, ZooError> {
     let network = find(name)?;
     let inferred = infer_options(network, weights);
@@ -156,8 +165,10 @@ pub fn load(name: &str, weights: &Weights, options: &Options) -> Result<Graph, Z
         ..options.clone()
     };
     let mut graph = network.build(&options)?;
+    let mut used = weights.clone();
+    used.retain(|name, _| !network.passes_over(name));
     graph
-        .set_weights(weights)
+        .set_weights(&used)
         .map_err(|mismatches| ZooError::Weights {
             network: network.name,
             mismatches,

@@ -77,6 +77,24 @@ fn step_counters_are_passed_over() {
 }
 
 #[test]
+fn the_auxiliary_heads_of_torchvisions_googlenet_are_passed_over() {
+    let mut weights = build("googlenet", &zeros()).unwrap().weights().clone();
+    for head in ["aux1", "aux2"] {
+        weights.insert(format!("{head}.conv.bn.weight"), vector(128));
+        weights.insert(format!("{head}.fc2.bias"), vector(1000));
+    }
+    assert_eq!(closest(&weights)[0].score, 1.0);
+    let graph = load("googlenet", &weights, &Options::default()).unwrap();
+    assert!(!graph.weights().contains("aux1.fc2.bias"));
+    let error = load("resnet18", &weights, &Options::default()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("surplus  aux1.fc2.bias  found [1000]")
+    );
+}
+
+#[test]
 fn everything_that_does_not_fit_is_named_at_once() {
     let mut weights = build("resnet20", &zeros()).unwrap().weights().clone();
     weights.remove("bn1.weight");

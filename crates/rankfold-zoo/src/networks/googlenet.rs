@@ -12,6 +12,7 @@ pub(super) const NETWORKS: &[Network] = &[Network {
     name: "googlenet",
     about: "GoogLeNet with batch normalisation and 3×3 for 5×5, as in torchvision, no auxiliary heads",
     first: "conv1.conv",
+    training_only: &["aux1.", "aux2."],
     transforms_input: true,
     scheme: Scheme {
         conv: Init::Normal(0.01),

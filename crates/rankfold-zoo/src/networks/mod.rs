@@ -42,6 +42,7 @@ const IMAGENET: Network = Network {
     last: "fc",
     k: None,
     normalization: Normalization::imagenet,
+    training_only: &[],
     any_side: true,
     transforms_input: false,
     scheme: Scheme::TORCH,
