@@ -97,16 +97,39 @@ pub(crate) fn thin_svd<T: Scalar>(a: ArrayView2<'_, T>) -> Result<ThinSvd<T>> {
         MemStack::new(&mut MemBuffer::new(scratch)),
         Spec::default(),
     )
-    .map_err(|_| DecomposeError::NoConvergence {
-        routine: "the singular value decomposition",
-        rows: m,
-        cols: n,
-    })?;
+    .map_err(|_| svd_failure(m, n))?;
     Ok(ThinSvd {
         u,
         s: Array1::from_vec(s),
         vt: v.reversed_axes(),
     })
+}
+
+/// The singular values of `a`, largest first.
+pub(crate) fn singular_values<T: Scalar>(a: ArrayView2<'_, T>) -> Result<Array1<T>> {
+    let (m, n) = a.dim();
+    let mut s = vec![T::zero(); m.min(n)];
+    let none = ComputeSvdVectors::No;
+    let scratch = svd::svd_scratch::<T>(m, n, none, none, Par::Seq, Spec::default());
+    svd::svd(
+        mat_ref(&a),
+        DiagMut::from_slice_mut(&mut s),
+        None,
+        None,
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Spec::default(),
+    )
+    .map_err(|_| svd_failure(m, n))?;
+    Ok(Array1::from_vec(s))
+}
+
+fn svd_failure(rows: usize, cols: usize) -> DecomposeError {
+    DecomposeError::NoConvergence {
+        routine: "the singular value decomposition",
+        rows,
+        cols,
+    }
 }
 
 /// An orthonormal basis Q (m×min(m, n)) whose leading columns span those of `a`, by Householder QR.

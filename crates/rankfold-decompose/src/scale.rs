@@ -63,3 +63,9 @@ pub(crate) fn moderate<T: Scalar, D: Dimension>(a: ArrayView<'_, T, D>) -> Scale
         norm_sq,
     }
 }
+
+/// ‖A‖, which neither overflows nor vanishes before the norm itself does.
+pub(crate) fn norm<T: Scalar, D: Dimension>(a: ArrayView<'_, T, D>) -> f64 {
+    let scaled = moderate(a);
+    scaled.norm_sq().sqrt() * scaled.unit()
+}

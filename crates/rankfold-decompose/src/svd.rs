@@ -4,7 +4,7 @@ mod exact;
 mod krylov;
 mod method;
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 pub use method::SvdMethod;
 
@@ -71,12 +71,20 @@ impl<T: Scalar> Svd<T> {
         (&self.u * &root, &self.vt * &root.insert_axis(Axis(1)))
     }
 
-    /// The leading spectrum: the squared singular values, and what they leave of ‖A‖².
+    /// The leading spectrum: the singular values, and what they leave of ‖A‖².
     pub fn spectrum(&self) -> Spectrum {
-        let squared: Vec<f64> = self.s.iter().map(|x| x.as_f64() * x.as_f64()).collect();
+        let unit = self.s.first().map_or(0.0, |x| x.as_f64());
+        let relative = |x: &T| {
+            if unit > 0.0 {
+                (x.as_f64() / unit).powi(2)
+            } else {
+                0.0
+            }
+        };
+        let squared: Vec<f64> = self.s.iter().map(relative).collect();
         let known: f64 = squared.iter().sum();
         let missing = self.relative_error * self.relative_error;
-        Spectrum::new(squared, known * missing / (1.0 - missing))
+        Spectrum::new(squared, known * missing / (1.0 - missing), unit)
     }
 
     fn transposed(self) -> Self {
@@ -85,13 +93,6 @@ impl<T: Scalar> Svd<T> {
             vt: self.u.reversed_axes(),
             ..self
         }
-    }
-
-    fn truncated(mut self, rank: usize) -> Self {
-        self.u = self.u.slice(s![.., ..rank]).to_owned();
-        self.s = self.s.slice(s![..rank]).to_owned();
-        self.vt = self.vt.slice(s![..rank, ..]).to_owned();
-        self
     }
 }
 
@@ -130,6 +131,10 @@ pub fn svd<T: Scalar>(
     Ok(if wide { result.transposed() } else { result })
 }
 
+/// Below this many units of rounding a difference of squares no longer certifies an error to three
+/// digits, and the residual is measured instead.
+pub(crate) const CANCELLATION: f64 = 1e5;
+
 /// One SVD to compute: a tall matrix of moderate scale that is not zero.
 struct Problem<'a, T> {
     a: ArrayView2<'a, T>,
@@ -152,7 +157,7 @@ impl<T: Scalar> Problem<'_, T> {
     fn certify(&self, u: &Array2<T>, s: &Array1<T>, vt: &Array2<T>) -> f64 {
         let captured: f64 = s.iter().map(|x| x.as_f64() * x.as_f64()).sum();
         let error = self.error_of(captured);
-        if error * error > 1e3 * T::EPS {
+        if error * error > CANCELLATION * T::EPS {
             return error;
         }
         (self.residual_sq(u, s, vt) / self.norm_sq).sqrt()

@@ -17,7 +17,7 @@ pub(super) fn by_bidiagonal<T: Scalar>(
 ) -> Result<Svd<T>> {
     let ThinSvd { u, s, vt } = dense::thin_svd(problem.a)?;
     let squared = s.iter().map(|x| x.as_f64() * x.as_f64()).collect();
-    let rank = cut(&Spectrum::new(squared, 0.0), truncation);
+    let rank = cut(&Spectrum::new(squared, 0.0, 1.0), truncation);
     let u = u.slice(s![.., ..rank]).to_owned();
     let s = s.slice(s![..rank]).to_owned();
     let vt = vt.slice(s![..rank, ..]).to_owned();
@@ -43,7 +43,7 @@ pub(super) fn by_gram<T: Scalar>(
     let gram = blas::gram_f64(problem.a, problem.options.threads);
     problem.control.check()?;
     let (values, vectors) = dense::eigh(gram.view())?;
-    let spectrum = Spectrum::new(values.iter().map(|x| x.max(0.0)).collect(), 0.0);
+    let spectrum = Spectrum::new(values.iter().map(|x| x.max(0.0)).collect(), 0.0, 1.0);
     let rank = cut(&spectrum, truncation);
     let tail = spectrum.relative_error(rank);
     if rank < problem.cols() && tail * tail < 1e3 * f64::EPSILON {
@@ -84,8 +84,6 @@ pub(super) fn rayleigh_ritz<T: Scalar>(
 pub(super) fn cut(spectrum: &Spectrum, truncation: Truncation) -> usize {
     match truncation {
         Truncation::Rank(rank) => rank.get(),
-        Truncation::Tolerance(tolerance) => spectrum
-            .rank_for(tolerance)
-            .unwrap_or(spectrum.squared().len()),
+        Truncation::Tolerance(tolerance) => spectrum.rank_for(tolerance).unwrap_or(spectrum.len()),
     }
 }

@@ -151,7 +151,7 @@ impl<T: Scalar> Basis<T> {
             .map(|x| x.max(0.0))
             .collect();
         let captured: f64 = values.iter().sum();
-        Ok(Spectrum::new(values, problem.norm_sq - captured))
+        Ok(Spectrum::new(values, problem.norm_sq - captured, 1.0))
     }
 
     /// Appends a block: Aᵀ·(A·V) for the newest V, made orthonormal to all before it.

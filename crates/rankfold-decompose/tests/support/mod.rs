@@ -1,6 +1,6 @@
 //! What the integration tests share: arrays, and checks written from the definitions.
 
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use ndarray::{Array, Array2, ArrayBase, ArrayView2, Data, Dimension, ShapeBuilder};
 use rand::SeedableRng;
@@ -79,4 +79,30 @@ pub fn non_orthonormality<T: Scalar>(q: ArrayView2<'_, T>) -> f64 {
     let mut gram = q.t().dot(&q);
     gram.diag_mut().map_inplace(|x| *x -= 1.0);
     gram.iter().fold(0.0, |max, x| max.max(x.abs()))
+}
+
+/// The valid convolution of an image [S, H, W] with a kernel [T, S/g, Dh, Dw], by its definition.
+pub fn conv2d(
+    image: &ndarray::Array3<f64>,
+    kernel: &ndarray::Array4<f64>,
+    groups: usize,
+) -> ndarray::Array3<f64> {
+    let (outputs, inputs, height, width) = kernel.dim();
+    let (_, rows, cols) = image.dim();
+    let step = outputs / groups;
+    ndarray::Array3::from_shape_fn(
+        (outputs, rows - height + 1, cols - width + 1),
+        |(t, y, x)| {
+            let from = t / step * inputs;
+            let mut sum = 0.0;
+            for s in 0..inputs {
+                for i in 0..height {
+                    for j in 0..width {
+                        sum += kernel[[t, s, i, j]] * image[[from + s, y + i, x + j]];
+                    }
+                }
+            }
+            sum
+        },
+    )
 }

@@ -1,0 +1,143 @@
+//! Linear layers: W (T×n) ≈ second (T×R) · first (R×n).
+
+use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+
+use super::{ConvOptions, Kernel, Share};
+use crate::blas;
+use crate::control::Control;
+use crate::dense;
+use crate::error::Result;
+use crate::rank::{Rank, Truncation};
+use crate::scalar::Scalar;
+use crate::scale;
+use crate::spectrum::spectrum;
+use crate::svd::svd;
+use crate::threads::Threads;
+use crate::weighted::InputCovariance;
+
+/// Two linear layers in place of one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearFactors<T> {
+    /// Weights of the first layer: R×n.
+    pub first: Array2<T>,
+    /// Weights of the second layer: T×R.
+    pub second: Array2<T>,
+    /// The relative error, of the response where there is a covariance, of the weights otherwise.
+    pub relative_error: f64,
+}
+
+impl<T: Scalar> LinearFactors<T> {
+    /// The weights that the two layers have together: T×n.
+    pub fn reconstruct(&self) -> Array2<T> {
+        blas::dot(self.second.view(), self.first.view(), Threads::Serial)
+    }
+}
+
+/// The best rank-R factors of a linear layer's weights (T×n); `options.groups` must be 1.
+///
+/// Plain: the truncated SVD with its singular values split evenly. Data-aware: with the leading
+/// eigenvectors U of W·C·Wᵀ, the factors (Uᵀ·W, U), the minimum of E‖(W − Ŵ)·x‖².
+pub fn linear_svd<T: Scalar>(
+    weights: ArrayView2<'_, T>,
+    rank: Rank,
+    options: &ConvOptions<'_>,
+    control: Control<'_>,
+) -> Result<LinearFactors<T>> {
+    let kernel = Kernel::new(weights.insert_axis(Axis(2)).insert_axis(Axis(3)), options)?;
+    let rank = kernel.group_rank(rank, weights.nrows().min(weights.ncols()), "linear")?;
+    let (first, second, share) = project(weights, 0, rank, options, control)?;
+    Ok(LinearFactors {
+        first,
+        second,
+        relative_error: share.relative(),
+    })
+}
+
+/// The relative errors of [`linear_svd`] at every rank of `ranks`, from one spectrum.
+pub fn linear_curve<T: Scalar>(
+    weights: ArrayView2<'_, T>,
+    ranks: &[usize],
+    options: &ConvOptions<'_>,
+) -> Result<Vec<f64>> {
+    super::channel_curve(
+        weights.insert_axis(Axis(2)).insert_axis(Axis(3)),
+        ranks,
+        options,
+    )
+}
+
+/// The rank-`rank` factors of one group's filters, and their share of the error.
+pub(super) fn project<T: Scalar>(
+    weights: ArrayView2<'_, T>,
+    group: usize,
+    rank: usize,
+    options: &ConvOptions<'_>,
+    control: Control<'_>,
+) -> Result<(Array2<T>, Array2<T>, Share)> {
+    let truncation = Truncation::rank(rank)?;
+    let Some(covariance) = options.covariance else {
+        let result = svd(weights, truncation, &options.svd, control)?;
+        let whole = scale::norm(weights);
+        let missed = result.relative_error * whole;
+        let (second, first) = result.balanced();
+        return Ok((first, second, Share::new(missed, whole)));
+    };
+    control.check()?;
+    let wide = weights.mapv(T::as_f64);
+    let basis = OutputBasis::new(wide.view(), covariance, group, options)?;
+    let leading = basis.vectors.slice(s![.., ..rank]);
+    let first = blas::dot(leading.t(), wide.view(), options.svd.threads).mapv(T::from_f64);
+    let second = leading.mapv(T::from_f64);
+    Ok((first, second, basis.share(rank)))
+}
+
+/// The spectrum shares of one group's filters at each of `ranks`.
+pub(super) fn shares<T: Scalar>(
+    weights: ArrayView2<'_, T>,
+    group: usize,
+    ranks: &[usize],
+    options: &ConvOptions<'_>,
+) -> Result<Vec<Share>> {
+    if let Some(covariance) = options.covariance {
+        let wide = weights.mapv(T::as_f64);
+        let basis = OutputBasis::new(wide.view(), covariance, group, options)?;
+        return Ok(ranks.iter().map(|&rank| basis.share(rank)).collect());
+    }
+    let spectrum = spectrum(weights, options.svd.threads)?;
+    let whole = spectrum.norm();
+    Ok(ranks
+        .iter()
+        .map(|&rank| Share::new(spectrum.relative_error(rank) * whole, whole))
+        .collect())
+}
+
+/// The eigenvectors of W·(C + ridge)·Wᵀ, with the energy of the response along each of them.
+struct OutputBasis {
+    vectors: Array2<f64>,
+    energies: Array1<f64>,
+}
+
+impl OutputBasis {
+    fn new(
+        weights: ArrayView2<'_, f64>,
+        covariance: &InputCovariance,
+        group: usize,
+        options: &ConvOptions<'_>,
+    ) -> Result<Self> {
+        let threads = options.svd.threads;
+        let (exact, ridged) = covariance.output_moments(group, weights, threads);
+        let (_, vectors) = dense::eigh(ridged.view())?;
+        let turned = blas::dot(exact.view(), vectors.view(), threads);
+        // The ridge only orders directions; the energies are those of the response itself.
+        let energies = (&turned * &vectors).sum_axis(Axis(0)).mapv(|x| x.max(0.0));
+        Ok(Self { vectors, energies })
+    }
+
+    /// What the leading `rank` directions leave of the response.
+    fn share(&self, rank: usize) -> Share {
+        let rank = rank.min(self.energies.len());
+        let missed: f64 = self.energies.slice(s![rank..]).iter().rev().sum();
+        let kept: f64 = self.energies.slice(s![..rank]).iter().rev().sum();
+        Share::new(missed.sqrt(), (missed + kept).sqrt())
+    }
+}
