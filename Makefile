@@ -6,7 +6,6 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 CUDA ?=
-DEMO_MODEL ?= models/shapes-resnet.safetensors
 export PYTHONDONTWRITEBYTECODE := 1
 
 # Where cargo puts its builds, whoever has moved it.
@@ -19,7 +18,7 @@ help: ## Say what each target does
 .PHONY: demo
 demo: libtorch ## Build, and run the main job on built-in data
 	$(CARGO) build --release --bin rankfold
-	scripts/demo.sh "$(target)/release/rankfold" $(DEMO_MODEL)
+	@scripts/demo.sh "$(target)/release/rankfold" models/shapes-resnet20/model.safetensors "$(target)/demo"
 
 .PHONY: test
 test: libtorch ## Run all tests
@@ -35,7 +34,7 @@ lint: libtorch ## Check the format and run clippy, warnings as errors
 .PHONY: test-interop
 test-interop: libtorch ## Compare with the real PyTorch and ONNX Runtime: the small set
 	@scripts/say-data.sh
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --bins --tests
 	RANKFOLD_BIN="$(target)/debug" "$$(scripts/venv.py)" tests/interop/run.py
 
 .PHONY: interop-full
