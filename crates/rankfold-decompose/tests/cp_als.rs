@@ -1,66 +1,11 @@
 //! The ridge-regularised ALS: exactness, certificates, recovery, refusals, determinism.
 
-use ndarray::{Array2, Array4, ArrayView4, ShapeBuilder};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
-use rankfold_decompose::cp::{
-    Als, CpForm, CpMethod, CpOptions, CpWeights, Start, cp, cp_curve, max_rank,
-};
+mod cp_support;
+
+use cp_support::{FORMS, energy, gaussian, measured, options, planted};
+use ndarray::{Array4, ShapeBuilder};
+use rankfold_decompose::cp::{Als, CpForm, CpMethod, CpOptions, Start, cp, cp_curve, max_rank};
 use rankfold_decompose::{Control, DecomposeError, Scalar, Threads};
-
-fn gaussian<T: Scalar>(shape: [usize; 4], seed: u64) -> Array4<T> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    Array4::from_shape_simple_fn(shape, || {
-        let x: f64 = StandardNormal.sample(&mut rng);
-        T::from_f64(x)
-    })
-}
-
-/// A kernel of exactly `rank` terms, four-way separable where `split`.
-fn planted<T: Scalar>(shape: [usize; 4], rank: usize, split: bool, seed: u64) -> Array4<T> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut factor = |rows: usize| {
-        Array2::<f64>::from_shape_simple_fn((rows, rank), || StandardNormal.sample(&mut rng))
-    };
-    let [t, s, h, w] = shape;
-    let (a, b, joint, high, wide) = (factor(t), factor(s), factor(h * w), factor(h), factor(w));
-    Array4::from_shape_fn(shape, |(t, s, i, j)| {
-        let term = |r: usize| {
-            let c = if split {
-                high[[i, r]] * wide[[j, r]]
-            } else {
-                joint[[i * w + j, r]]
-            };
-            a[[t, r]] * b[[s, r]] * c
-        };
-        T::from_f64((0..rank).map(term).sum())
-    })
-}
-
-fn measured<T: Scalar>(kernel: ArrayView4<'_, T>, weights: &CpWeights<T>) -> f64 {
-    let model = weights.reconstruct();
-    assert_eq!(model.shape(), kernel.shape());
-    let (mut rest, mut whole) = (0.0, 0.0);
-    for (w, m) in kernel.iter().zip(&model) {
-        rest += (w.as_f64() - m.as_f64()).powi(2);
-        whole += w.as_f64().powi(2);
-    }
-    if whole == 0.0 {
-        0.0
-    } else {
-        (rest / whole).sqrt()
-    }
-}
-
-fn options(form: CpForm) -> CpOptions {
-    CpOptions {
-        form,
-        ..CpOptions::default()
-    }
-}
-
-const FORMS: [CpForm; 3] = [CpForm::TwoWay, CpForm::ThreeWay, CpForm::FourWay];
 
 fn full_rank_is_exact<T: Scalar>(tolerance: f64) {
     for shape in [
@@ -122,13 +67,20 @@ fn certificate_holds<T: Scalar>(tolerance: f64) {
                 "{form:?} {rank}: {d:?} {error}"
             );
             assert_eq!(d.weights.rank(), rank);
+            if form != CpForm::TwoWay {
+                let energy = energy(kernel.view(), &d.weights);
+                assert!(
+                    (d.energy - energy).abs() < tolerance * energy,
+                    "{form:?} {rank}"
+                );
+            }
         }
     }
 }
 
 #[test]
 fn the_certificate_is_the_measured_error() {
-    certificate_holds::<f32>(1e-6);
+    certificate_holds::<f32>(2e-6);
     certificate_holds::<f64>(1e-12);
 }
 
@@ -331,4 +283,50 @@ fn impossible_requests_are_refused() {
         matches!(error, DecomposeError::InvalidOption { .. }),
         "{error}"
     );
+}
+
+#[test]
+fn the_energy_bound_holds_at_no_more_error_where_that_is_possible() {
+    let kernel = gaussian::<f64>([10, 9, 3, 3], 25);
+    for form in [CpForm::ThreeWay, CpForm::FourWay] {
+        let als = Als {
+            ridge: 1e-4,
+            tolerance: 1e-9,
+            max_sweeps: 400,
+            ..Als::default()
+        };
+        let free = CpOptions {
+            method: CpMethod::Als(als),
+            ..options(form)
+        };
+        let plain = cp(kernel.view(), 14, &free, Control::default()).unwrap();
+        for share in [0.98, 0.8, 0.3] {
+            let bound = share * plain.energy;
+            let o = CpOptions {
+                energy_bound: Some(bound),
+                ..free
+            };
+            let d = cp(kernel.view(), 14, &o, Control::default()).unwrap();
+            assert!(
+                energy(kernel.view(), &d.weights) <= bound * (1.0 + 1e-6),
+                "{form:?} {share}"
+            );
+            let error = measured(kernel.view(), &d.weights);
+            assert!((error - d.relative_error).abs() < 1e-9, "{form:?} {share}");
+            if share > 0.9 {
+                assert!(
+                    error <= plain.relative_error * (1.0 + 1e-9),
+                    "{form:?}: {error} {plain:?}"
+                );
+            }
+        }
+        let loose = CpOptions {
+            energy_bound: Some(2.0 * plain.energy),
+            ..free
+        };
+        assert_eq!(
+            cp(kernel.view(), 14, &loose, Control::default()).unwrap(),
+            plain
+        );
+    }
 }

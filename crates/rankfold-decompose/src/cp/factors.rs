@@ -1,6 +1,6 @@
 //! The factors of a CP decomposition while they are computed, in f64.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use crate::blas::gram;
 use crate::cp::tensor::Slices;
@@ -46,7 +46,7 @@ impl Spatial {
         }
     }
 
-    fn parts_mut(&mut self) -> Vec<&mut Array2<f64>> {
+    pub(crate) fn parts_mut(&mut self) -> Vec<&mut Array2<f64>> {
         match self {
             Self::Joint(c) => vec![c],
             Self::Split(h, v) => vec![h, v],
@@ -179,26 +179,6 @@ impl Factors {
             a: lift(left, &self.a),
             b: lift(right, &self.b),
             spatial: self.spatial.clone(),
-        }
-    }
-
-    /// These rank-one terms followed by those of `more`.
-    pub(crate) fn join(&self, more: &Self) -> Self {
-        let both = |x: &Array2<f64>, y: &Array2<f64>| {
-            let mut out = Array2::zeros((x.nrows(), x.ncols() + y.ncols()));
-            out.slice_mut(s![.., ..x.ncols()]).assign(x);
-            out.slice_mut(s![.., x.ncols()..]).assign(y);
-            out
-        };
-        let spatial = match (&self.spatial, &more.spatial) {
-            (Spatial::Joint(c), Spatial::Joint(d)) => Spatial::Joint(both(c, d)),
-            (Spatial::Split(h, v), Spatial::Split(i, w)) => Spatial::Split(both(h, i), both(v, w)),
-            _ => unreachable!("invariant: one run keeps one spatial form"),
-        };
-        Self {
-            a: both(&self.a, &more.a),
-            b: both(&self.b, &more.b),
-            spatial,
         }
     }
 }

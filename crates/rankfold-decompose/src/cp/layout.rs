@@ -25,7 +25,7 @@ pub struct CpWeights<T> {
 }
 
 impl<T: Scalar> CpWeights<T> {
-    /// Empty weights of rank 0 for `groups` groups, to be filled group by group.
+    /// The weights of a grouped convolution from those of its groups.
     pub(crate) fn assemble(parts: Vec<CpWeights<T>>) -> Self {
         let groups = parts.len();
         let stack = |pick: &dyn Fn(&CpWeights<T>) -> ArrayView4<'_, T>| {
@@ -74,6 +74,38 @@ impl<T: Scalar> CpWeights<T> {
             spatial: Vec::new(),
             output: to_four(left, (left.nrows(), rank, 1, 1)),
             groups: 1,
+        }
+    }
+
+    /// The factors of one group of a three- or four-way form.
+    pub(crate) fn factors(&self, group: usize) -> Factors {
+        let (rank, outputs) = (
+            self.rank() / self.groups,
+            self.output.len_of(Axis(0)) / self.groups,
+        );
+        let ranks = group * rank..(group + 1) * rank;
+        let rows = group * outputs..(group + 1) * outputs;
+        let columns = |layer: &Array4<T>| {
+            let part = layer.slice(s![ranks.clone(), .., .., ..]);
+            let values: Vec<f64> = part.iter().map(|x| x.as_f64()).collect();
+            let shape = (rank, values.len() / rank);
+            let part = Array2::from_shape_vec(shape, values);
+            part.expect("invariant: every term has as many elements")
+                .reversed_axes()
+        };
+        let spatial = match &self.spatial[..] {
+            [high, wide] => Spatial::Split(columns(high), columns(wide)),
+            joint => Spatial::Joint(
+                joint
+                    .first()
+                    .map_or_else(|| Array2::ones((1, rank)), columns),
+            ),
+        };
+        let output: ArrayView2<'_, T> = self.output.slice(s![rows, .., 0, 0]);
+        Factors {
+            a: output.mapv(Scalar::as_f64),
+            b: columns(&self.input),
+            spatial,
         }
     }
 

@@ -66,11 +66,48 @@ impl Default for Als {
     }
 }
 
+/// How a term of the power method is fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum PowerMode {
+    /// Algorithm 1 of Astrid and Lee, 2018: every vector in turn, exactly the passes asked for, and
+    /// deflation by the term's own weight.
+    Faithful,
+    /// The best b and c for every a together, passes only until the score settles, and all weights
+    /// refitted with every term. The restarts go on from term to term: only the best one is used up.
+    #[default]
+    Joint,
+}
+
+/// Parameters of the tensor power method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Power {
+    /// N, the passes over the vectors of a term; the most of them in the joint mode.
+    pub passes: usize,
+    /// Starting points for a term, all carried side by side; the one of largest |score| is taken.
+    pub restarts: usize,
+    /// How a term is fitted.
+    pub mode: PowerMode,
+}
+
+impl Default for Power {
+    fn default() -> Self {
+        Self {
+            passes: 10,
+            restarts: 4,
+            mode: PowerMode::Joint,
+        }
+    }
+}
+
 /// The algorithm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum CpMethod {
     /// Ridge-regularised alternating least squares.
     Als(Als),
+    /// The tensor power method.
+    Power(Power),
+    /// Alternating least squares from the terms of the power method; the start of [`Als`] is unused.
+    PowerThenAls(Power, Als),
 }
 
 impl Default for CpMethod {
@@ -90,6 +127,10 @@ pub struct CpOptions {
     pub groups: usize,
     /// Seed of every random choice.
     pub seed: u64,
+    /// The most rank-one energy Σλ²/‖W‖² that the three- and four-way forms may have. Where it is
+    /// passed, the energy is lowered at the same error as far as that goes, and then at the least
+    /// error within the bound.
+    pub energy_bound: Option<f64>,
     /// How many cores.
     pub threads: Threads,
 }
@@ -101,6 +142,7 @@ impl Default for CpOptions {
             method: CpMethod::default(),
             groups: 1,
             seed: 0,
+            energy_bound: None,
             threads: Threads::default(),
         }
     }
@@ -109,36 +151,56 @@ impl Default for CpOptions {
 impl CpOptions {
     /// Fails on an option outside its range.
     pub(crate) fn check(&self) -> Result<()> {
+        if let Some(bound) = self.energy_bound {
+            let good = bound.is_finite() && bound > 0.0;
+            within("the energy bound", bound, "finite and above 0", good)?;
+        }
         match self.method {
             CpMethod::Als(als) => als.check(),
+            CpMethod::Power(power) => power.check(),
+            CpMethod::PowerThenAls(power, als) => power.check().and_then(|()| als.check()),
         }
     }
 }
 
 impl Als {
     fn check(&self) -> Result<()> {
-        let range = |option, value: f64, expected, good: bool| match good {
-            true => Ok(()),
-            false => Err(DecomposeError::InvalidOption {
-                option,
-                expected,
-                got: value,
-            }),
-        };
-        let ridge = self.ridge;
-        range(
+        let (ridge, tolerance, sweeps) = (self.ridge, self.tolerance, self.max_sweeps);
+        within(
             "the ridge",
             ridge,
             "finite and at least 0",
             ridge.is_finite() && ridge >= 0.0,
         )?;
-        let tolerance = self.tolerance;
-        range("the tolerance", tolerance, "at least 0", tolerance >= 0.0)?;
-        range(
-            "the sweeps",
-            self.max_sweeps as f64,
+        within("the tolerance", tolerance, "at least 0", tolerance >= 0.0)?;
+        within("the sweeps", sweeps as f64, "at least 1", sweeps >= 1)
+    }
+}
+
+impl Power {
+    fn check(&self) -> Result<()> {
+        within(
+            "the passes",
+            self.passes as f64,
             "at least 1",
-            self.max_sweeps >= 1,
+            self.passes >= 1,
+        )?;
+        within(
+            "the restarts",
+            self.restarts as f64,
+            "at least 1",
+            self.restarts >= 1,
         )
+    }
+}
+
+fn within(option: &'static str, got: f64, expected: &'static str, good: bool) -> Result<()> {
+    match good {
+        true => Ok(()),
+        false => Err(DecomposeError::InvalidOption {
+            option,
+            expected,
+            got,
+        }),
     }
 }

@@ -1,18 +1,22 @@
 //! From a kernel and options to factors and their certificate.
 
-use ndarray::{ArrayView4, Axis};
+use ndarray::{ArrayView4, Axis, s};
 
+use crate::blas::dot;
 use crate::check;
 use crate::control::Control;
 use crate::cp::als::{Iteration, Limits};
+use crate::cp::bound;
 use crate::cp::factors::Factors;
 use crate::cp::layout::CpWeights;
 use crate::cp::options::{Als, CpForm, CpMethod, CpOptions, Start};
+use crate::cp::power;
 use crate::cp::start::{self, ChannelBases};
 use crate::cp::tensor::Slices;
-use crate::dense::thin_svd;
 use crate::error::{DecomposeError, Result};
+use crate::rank::Truncation;
 use crate::scalar::Scalar;
+use crate::svd::{SvdOptions, svd};
 
 /// A CP decomposition and what is known about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,7 +122,8 @@ pub fn cp_curve<T: Scalar>(
         .collect())
 }
 
-fn check_input<T: Scalar>(
+/// Fails on a kernel, ranks or options that do not fit each other.
+pub(crate) fn check_input<T: Scalar>(
     kernel: &ArrayView4<'_, T>,
     ranks: &[usize],
     options: &CpOptions,
@@ -165,22 +170,83 @@ fn curve_of_group<T: Scalar>(
 ) -> Result<(f64, Vec<Cp<T>>)> {
     let w = Slices::new(kernel);
     if options.form == CpForm::TwoWay {
-        return Ok((w.scale, two_way(&w, ranks)?));
+        return Ok((w.scale, two_way(&w, ranks, options, control)?));
     }
-    let CpMethod::Als(als) = options.method;
     let mut order: Vec<usize> = (0..ranks.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(ranks[i]));
+    order.sort_by_key(|&i| ranks[i]);
+    let nested = match options.method {
+        CpMethod::Power(power) | CpMethod::PowerThenAls(power, _) if w.norm_sq > 0.0 => {
+            let ascending: Vec<usize> = order.iter().map(|&i| ranks[i]).collect();
+            let (form, seed, threads) = (options.form, options.seed, options.threads);
+            power::power(&w, &ascending, form, &power, seed, threads, control)?
+        }
+        _ => Vec::new(),
+    };
+    let mut nested = nested.into_iter().rev();
     let mut points: Vec<Option<Cp<T>>> = ranks.iter().map(|_| None).collect();
     let mut above: Option<Factors> = None;
-    for i in order {
-        let solution = solve(&w, ranks[i], &als, options, above.as_ref(), control)?;
-        points[i] = Some(solution.point(&w));
-        above = Some(solution.factors);
+    for &i in order.iter().rev() {
+        let start = nested.next();
+        let solution = match (options.method, start) {
+            (CpMethod::Power(_), Some(p)) => Solution {
+                factors: p.factors,
+                relative_error: p.relative_error,
+                iterations: p.passes,
+            },
+            (CpMethod::PowerThenAls(_, als), Some(p)) => {
+                let run = Begin::From(p.factors);
+                let mut solution = solve(&w, ranks[i], &als, options, run, control)?;
+                solution.iterations += p.passes;
+                solution
+            }
+            (CpMethod::Als(als) | CpMethod::PowerThenAls(_, als), _) => {
+                let run = above
+                    .take()
+                    .map_or(Begin::Anew, |f| Begin::From(f.strongest(ranks[i])));
+                let solution = solve(&w, ranks[i], &als, options, run, control)?;
+                above = Some(solution.factors.clone());
+                solution
+            }
+            (CpMethod::Power(_), None) => {
+                solve(&w, ranks[i], &Als::default(), options, Begin::Anew, control)?
+            }
+        };
+        points[i] = Some(solution.bounded(&w, options, control)?.point(&w));
     }
     Ok((w.scale, points.into_iter().flatten().collect()))
 }
 
+/// Where the sweeps at one rank begin.
+enum Begin {
+    /// At a start of the options' choice.
+    Anew,
+    /// At given factors.
+    From(Factors),
+}
+
 impl Solution {
+    /// This solution with its energy inside the options' bound.
+    fn bounded<T: Scalar>(
+        self,
+        w: &Slices<T>,
+        options: &CpOptions,
+        control: Control<'_>,
+    ) -> Result<Self> {
+        match options.energy_bound {
+            Some(bound) if self.factors.energy() > bound * w.norm_sq => {
+                let (error, threads) = (self.relative_error, options.threads);
+                let (factors, relative_error, sweeps) =
+                    bound::correct(w, self.factors, error, bound, threads, control)?;
+                Ok(Self {
+                    factors,
+                    relative_error,
+                    iterations: self.iterations + sweeps,
+                })
+            }
+            _ => Ok(self),
+        }
+    }
+
     fn point<T: Scalar>(&self, w: &Slices<T>) -> Cp<T> {
         let mut factors = self.factors.strongest(self.factors.rank());
         let energy = factors.energy();
@@ -212,7 +278,7 @@ fn solve<T: Scalar>(
     rank: usize,
     als: &Als,
     options: &CpOptions,
-    above: Option<&Factors>,
+    begin: Begin,
     control: Control<'_>,
 ) -> Result<Solution> {
     let threads = options.threads;
@@ -233,9 +299,9 @@ fn solve<T: Scalar>(
         tolerance: als.tolerance,
     };
     let mut before = 0;
-    let begin = match above {
-        Some(above) => above.strongest(rank),
-        None => {
+    let begin = match begin {
+        Begin::From(factors) => factors,
+        Begin::Anew => {
             let keep = (rank as f64 * CORE_MARGIN).ceil() as usize;
             let (left, right) = (keep.min(outputs), keep.min(inputs));
             if (left * right) as f64 <= CORE_SHARE * (outputs * inputs) as f64 {
@@ -317,30 +383,51 @@ fn best_start<T: Scalar>(
     Ok(best.expect("invariant: there is at least one start"))
 }
 
-/// The two-way form at every rank, from one SVD.
-fn two_way<T: Scalar>(w: &Slices<T>, ranks: &[usize]) -> Result<Vec<Cp<T>>> {
+/// The two-way form at every rank, from one truncated SVD of the T×S·K matrix of filters.
+fn two_way<T: Scalar>(
+    w: &Slices<T>,
+    ranks: &[usize],
+    options: &CpOptions,
+    control: Control<'_>,
+) -> Result<Vec<Cp<T>>> {
     let (taps, outputs, inputs) = w.dim();
-    let unfolded = w.values().permuted_axes([1, 2, 0]).mapv(Scalar::as_f64);
-    let matrix = unfolded
+    let filters = w
+        .values()
+        .permuted_axes([1, 2, 0])
         .as_standard_layout()
-        .into_owned()
-        .into_shape_with_order((outputs, inputs * taps))
-        .expect("invariant: standard layout");
-    let svd = thin_svd(matrix.view())?;
+        .into_owned();
+    let filters = filters.into_shape_with_order((outputs, inputs * taps));
+    let filters = filters.expect("invariant: standard layout");
+    let most = ranks.iter().copied().max().unwrap_or(1);
+    let settings = SvdOptions {
+        seed: options.seed,
+        threads: options.threads,
+        ..SvdOptions::default()
+    };
+    let found = svd(filters.view(), Truncation::rank(most)?, &settings, control)?;
+    let sigma = found.s.mapv(Scalar::as_f64);
+    let root = sigma.mapv(|s| (s * w.scale).sqrt());
+    let left = &found.u.mapv(Scalar::as_f64) * &root;
+    let right = &found.vt.mapv(Scalar::as_f64) * &root.insert_axis(Axis(1));
     Ok(ranks
         .iter()
         .map(|&rank| {
-            let root = svd
-                .s
-                .slice(ndarray::s![..rank])
-                .mapv(|s| (s * w.scale).sqrt());
-            let left = &svd.u.slice(ndarray::s![.., ..rank]) * &root;
-            let right = &svd.vt.slice(ndarray::s![..rank, ..]) * &root.insert_axis(Axis(1));
-            let tail: f64 = svd.s.iter().skip(rank).map(|s| s * s).sum();
+            let (left, right) = (left.slice(s![.., ..rank]), right.slice(s![..rank, ..]));
+            let energy: f64 = sigma.iter().take(rank).map(|s| s * s).sum();
+            let mut error = (w.norm_sq - energy).max(0.0).sqrt();
+            if error < MEASURE_BELOW {
+                let model = dot(left, right, options.threads);
+                let scale = if w.scale > 0.0 { w.scale } else { 1.0 };
+                let pairs = filters.iter().zip(&model);
+                error = pairs
+                    .map(|(w, m)| (w.as_f64() - m / scale).powi(2))
+                    .sum::<f64>()
+                    .sqrt();
+            }
             Cp {
-                weights: CpWeights::from_matrices(left.view(), right.view(), inputs, w.taps),
-                relative_error: tail.sqrt(),
-                energy: svd.s.iter().take(rank).map(|s| s * s).sum(),
+                weights: CpWeights::from_matrices(left, right, inputs, w.taps),
+                relative_error: error,
+                energy,
                 iterations: 0,
             }
         })

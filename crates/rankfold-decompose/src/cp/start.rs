@@ -1,5 +1,6 @@
 //! Starting points of the alternating least squares, and the exact factors at full rank.
 
+use ndarray::linalg::kron;
 use ndarray::{Array1, Array2, ArrayView2, Axis, Zip, s};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +57,10 @@ pub(crate) fn slices<T: Scalar>(
     threads: Threads,
 ) -> Result<Factors> {
     let rotation = tap_rotation(w, form, threads)?;
-    let taps = rotation.taps();
+    let taps = match &rotation {
+        Spatial::Joint(c) => c.clone(),
+        Spatial::Split(h, v) => kron(h, v),
+    };
     let rotated = dot(taps.mapv(T::from_f64).t(), w.rows(), threads);
     let (_, outputs, inputs) = w.dim();
     let slices: Vec<ArrayView2<'_, T>> = rotated
