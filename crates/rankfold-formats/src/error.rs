@@ -103,7 +103,7 @@ pub enum FormatError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: rankfold_graph::GraphError,
+        source: Box<rankfold_graph::GraphError>,
     },
     /// A known kind of file, but not one of those that were asked for.
     #[error("{}: expected {expected}, found {got}", path.display())]

@@ -88,7 +88,7 @@ pub(crate) fn of_plain(path: &Path, bytes: &[u8]) -> Result<FileKind, FormatErro
         return Ok(FileKind::TorchLegacy);
     }
     // `ir_version` is field 1 of an ONNX model, and its writers put it first.
-    if bytes.first() == Some(&0x08) && matches!(bytes.get(1), Some(1..=32)) && bytes.len() > 8 {
+    if bytes.first() == Some(&0x08) && matches!(bytes.get(1), Some(1..=32)) && bytes.len() > 2 {
         return Ok(FileKind::Onnx);
     }
     let text = bytes.trim_ascii_start();

@@ -88,7 +88,7 @@ pub fn described_model(path: &Path, checkpoint: &Checkpoint) -> Result<Option<Mo
     let graph = description.graph.into_graph(weights);
     let graph = graph.map_err(|source| FormatError::Graph {
         path: path.to_owned(),
-        source,
+        source: Box::new(source),
     })?;
     Ok(Some(Model {
         graph,

@@ -57,7 +57,7 @@ pub(super) struct Import<'a> {
     pub(super) opset: i64,
     nodes: &'a [NodeProto],
     slots: HashMap<&'a str, Slot>,
-    constants: HashMap<&'a str, Tensor>,
+    constants: IndexMap<&'a str, Tensor>,
     /// Matrices that are constants transposed: name and source.
     pub(super) transposed: HashMap<&'a str, &'a str>,
     pub(super) known_ints: HashMap<&'a str, Ints>,
@@ -171,7 +171,7 @@ impl<'a> Import<'a> {
             opset,
             nodes: &graph.node,
             slots: HashMap::new(),
-            constants: HashMap::new(),
+            constants: IndexMap::new(),
             transposed: HashMap::new(),
             known_ints: HashMap::new(),
             facts: described
@@ -248,6 +248,11 @@ impl<'a> Import<'a> {
     /// The tensor that `name` stands for.
     pub(super) fn constant(&self, name: &str) -> Option<&Tensor> {
         self.constants.get(name)
+    }
+
+    /// All tensors in the order of the file.
+    pub(super) fn constants(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.constants.iter().map(|(name, tensor)| (*name, tensor))
     }
 
     /// The value that `name` stands for.
@@ -406,12 +411,12 @@ impl<'a> Import<'a> {
         let mut weights = Vec::new();
         for name in taken(node) {
             match self.slots.get(name) {
-                Some(Slot::Constant) => {
-                    if self.constants.contains_key(name) {
-                        self.keep(name);
-                        weights.push(name.into());
-                    }
+                Some(Slot::Constant) if self.constants.contains_key(name) => {
+                    self.keep(name);
+                    weights.push(name.into());
                 }
+                // A type that the graph does not have stays in the file.
+                Some(Slot::Constant) => {}
                 Some(_) => inputs.push(self.materialise(name, node.op_type())?),
                 None => {}
             }

@@ -31,7 +31,7 @@ pub(super) enum Stored {
     /// A matrix, to be written transposed.
     Transposed(Tensor),
     /// An entry of a type that is not known, to be copied.
-    Foreign(TensorProto),
+    Foreign(Box<TensorProto>),
 }
 
 impl Stored {
@@ -44,7 +44,7 @@ impl Stored {
                 header.dims.reverse();
                 (header, tensor.bytes().len())
             }
-            Self::Foreign(proto) => (proto.clone(), 0),
+            Self::Foreign(proto) => ((**proto).clone(), 0),
         }
     }
 

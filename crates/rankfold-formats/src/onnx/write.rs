@@ -1,7 +1,7 @@
 //! From a graph to an ONNX file.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::path::Path;
 
 use indexmap::IndexMap;
@@ -142,6 +142,12 @@ impl<'a> Writer<'a> {
             }
         }
         self.unused();
+        if let Some(origin) = self.origin {
+            // The file's own order, then what is new.
+            let place = |name: &String| origin.initializers.get_index_of(name);
+            self.tensors
+                .sort_by_key(|name, _| place(name).unwrap_or(usize::MAX));
+        }
         let nodes = self.sorted()?;
         let mut model = match self.origin {
             Some(origin) => ModelProto {
@@ -171,9 +177,9 @@ impl<'a> Writer<'a> {
     }
 
     /// The groups of the file's nodes that can be written as they were.
-    fn kept(&self) -> HashSet<usize> {
+    fn kept(&self) -> BTreeSet<usize> {
         let Some(origin) = self.origin else {
-            return HashSet::new();
+            return BTreeSet::new();
         };
         let nodes: HashMap<&str, &Node> = self
             .graph
@@ -244,7 +250,7 @@ impl<'a> Writer<'a> {
         let Some(initializer) = found else { return };
         let stored = match &initializer.tensor {
             Some(tensor) => Stored::Plain(tensor.clone()),
-            None => Stored::Foreign(initializer.proto.clone()),
+            None => Stored::Foreign(Box::new(initializer.proto.clone())),
         };
         self.names.insert(name.to_owned());
         self.tensors.entry(name.to_owned()).or_insert(stored);

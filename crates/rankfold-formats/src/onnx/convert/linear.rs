@@ -1,12 +1,15 @@
 //! Matrix products.
 
-use rankfold_graph::WeightName;
 use rankfold_graph::ops::{Linear, MatMul};
+use rankfold_graph::{Tensor, WeightName};
 
 use super::{Arg, Step};
 use crate::onnx::proto::NodeProto;
 use crate::onnx::read::Import;
 use crate::onnx::tensor::transposed;
+
+/// Tensors this small may be equal by chance.
+const SMALL: usize = 16;
 
 impl Import<'_> {
     /// The shape `[in, out]` of a constant matrix that `x · matrix` multiplies by.
@@ -39,13 +42,15 @@ impl Import<'_> {
             source.into()
         } else {
             let turned = transposed(self.constant(matrix)?)?;
-            let name: WeightName = if self.only_multiplied(matrix) {
-                matrix.into()
+            let weight: (WeightName, Tensor) = if let Some((name, twin)) = self.twin(&turned) {
+                (name.into(), twin.clone())
+            } else if self.only_multiplied(matrix) {
+                (matrix.into(), turned)
             } else {
-                format!("{matrix}.transposed").into()
+                (format!("{matrix}.transposed").into(), turned)
             };
-            weights.push((name.clone(), turned));
-            name
+            weights.push(weight);
+            weights[0].0.clone()
         };
         let out = weights[0].1.shape()[0];
         let bias = match bias {
@@ -61,6 +66,13 @@ impl Import<'_> {
         };
         let step = Step::new(Linear { weight, bias }, [Arg::named(input)]);
         Some(step.with(weights))
+    }
+
+    /// The constant that is equal to `matrix`. Exporters fold the transposition of a tied weight
+    /// into a copy of it; this finds them together again.
+    fn twin(&self, matrix: &Tensor) -> Option<(&str, &Tensor)> {
+        let mut others = self.constants();
+        others.find(|(_, other)| matrix.len() > SMALL && *other == matrix)
     }
 
     /// True where a matrix is nothing but the right factor of products, so that the graph may hold

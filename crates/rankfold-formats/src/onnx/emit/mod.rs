@@ -221,7 +221,7 @@ impl Writer<'_> {
             }
             Activation::Gelu { tanh } => self.gelu(site, tanh)?,
             Activation::Silu => {
-                let gate = self.step(site, "Sigmoid", &[x.clone()], vec![]);
+                let gate = self.step(site, "Sigmoid", std::slice::from_ref(&x), vec![]);
                 self.add(site, "Mul", &[x, gate], &site.output(), vec![]);
             }
             Activation::Sigmoid => self.simple(site, "Sigmoid", vec![]),
@@ -229,11 +229,16 @@ impl Writer<'_> {
             Activation::HardSigmoid => self.simple(site, "HardSigmoid", hard_sigmoid()),
             Activation::HardSwish if self.opset >= 14 => self.simple(site, "HardSwish", vec![]),
             Activation::HardSwish => {
-                let gate = self.step(site, "HardSigmoid", &[x.clone()], hard_sigmoid());
+                let gate = self.step(
+                    site,
+                    "HardSigmoid",
+                    std::slice::from_ref(&x),
+                    hard_sigmoid(),
+                );
                 self.add(site, "Mul", &[x, gate], &site.output(), vec![]);
             }
             Activation::Mish => {
-                let softplus = self.step(site, "Softplus", &[x.clone()], vec![]);
+                let softplus = self.step(site, "Softplus", std::slice::from_ref(&x), vec![]);
                 let gate = self.step(site, "Tanh", &[softplus], vec![]);
                 self.add(site, "Mul", &[x, gate], &site.output(), vec![]);
             }
