@@ -136,8 +136,8 @@ impl Framer {
             cut
         };
         out.resize(channels * height * width * step, 0);
-        // Columns before rows, each rounded to bytes, as Pillow has it: the crate does it the other
-        // way round, which differs by one in a pixel out of five.
+        // Columns before rows, each rounded to bytes, as Pillow has it where an image keeps its
+        // aspect: the crate does it the other way round, which moves one value in five by one.
         narrow.resize(window.height * width * step, 0);
         let planes = source.chunks_exact(window.height * window.width * step);
         for (from, to) in planes.zip(out.chunks_exact_mut(height * width * step)) {
@@ -154,5 +154,80 @@ impl Framer {
             width,
             ..*pixels
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    fn fixture(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name)
+    }
+
+    /// The same resized crop as `tests/fixtures/make.py` takes, from pixels and from planes.
+    #[test]
+    fn a_resized_crop_equals_torchvisions() {
+        let file = std::fs::read(fixture("expected.safetensors")).expect("read");
+        let file = SafeTensors::deserialize(&file).expect("safetensors");
+        let expected = file.tensor("resized_crop").expect("there").data().to_vec();
+        let image = image::open(fixture("images/a/tall.png"))
+            .expect("decoded")
+            .to_rgb8();
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let pixels = image.into_raw();
+        let planes: Vec<u8> = (0..3)
+            .flat_map(|c| pixels.iter().skip(c).step_by(3).copied())
+            .collect();
+        let window = Window {
+            top: 11,
+            left: 5,
+            height: 80,
+            width: 47,
+        };
+
+        let mut framer = Framer::default();
+        let mut cut = |data: &[u8], interleaved| {
+            let pixels = Pixels {
+                data,
+                channels: 3,
+                height,
+                width,
+                interleaved,
+            };
+            framer
+                .resize(&pixels, window, 32, 32)
+                .expect("resized")
+                .data
+                .to_vec()
+        };
+        let (mixed, apart) = (cut(&pixels, true), cut(&planes, false));
+        let mut differing = 0;
+        for (i, expected) in expected.iter().enumerate() {
+            let (a, b) = (mixed[i % 1024 * 3 + i / 1024], apart[i]);
+            assert!(
+                a.abs_diff(*expected) <= 1 && b.abs_diff(*expected) <= 1,
+                "value {i}"
+            );
+            differing += usize::from(a != *expected) + usize::from(b != *expected);
+        }
+        assert!(differing <= 60, "{differing} of 6144 values differ");
+    }
+
+    #[test]
+    fn the_centre_is_rounded_as_python_rounds() {
+        let window = |h, w| {
+            let c = centre(h, w, 4);
+            (c.top, c.left)
+        };
+        assert_eq!(window(4, 5), (0, 0));
+        assert_eq!(window(6, 7), (1, 2));
+        assert_eq!(window(9, 11), (2, 4));
     }
 }

@@ -6,6 +6,7 @@ use common::open;
 use rankfold_data::{Loader, LoaderOptions, Normalization};
 
 /// The folder, or a line that says that the test is skipped.
+#[allow(clippy::print_stdout)]
 fn folder(test: &str) -> Option<String> {
     let folder = std::env::var("RANKFOLD_DATA").ok();
     if folder.is_none() {

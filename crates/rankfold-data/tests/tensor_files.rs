@@ -13,7 +13,10 @@ fn bytes<T, const N: usize>(values: &[T], to: impl Fn(&T) -> [u8; N]) -> Vec<u8>
     values.iter().flat_map(to).collect()
 }
 
-fn save(path: &Path, tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) {
+/// Name, type, shape and bytes.
+type Tensor<'a> = (&'a str, Dtype, &'a [usize], Vec<u8>);
+
+fn save(path: &Path, tensors: &[Tensor<'_>]) {
     let views = tensors.iter().map(|(name, dtype, shape, data)| {
         (
             *name,
@@ -156,7 +159,7 @@ fn what_cannot_be_fed_is_refused() {
     let dir = tempdir().expect("a folder");
     let path = dir.path().join("x.safetensors");
     let x = || ("x", Dtype::F32, &[2usize, 2][..], vec![0; 16]);
-    let cases: [(&[(&str, Dtype, &[usize], Vec<u8>)], &[&str]); 7] = [
+    let cases: [(&[Tensor<'_>], &[&str]); 7] = [
         (&[], &["no input tensor"]),
         (
             &[("labels", Dtype::I64, &[2], vec![0; 16])],

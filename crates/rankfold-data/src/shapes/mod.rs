@@ -76,26 +76,48 @@ impl ImageSource for Shapes {
     }
 }
 
+/// What an image's difficulty decides: ranges of the shape's radius in pixels and of the noise, and
+/// how far the shape's colour is from the background's at least.
+struct Level {
+    radius: (f32, f32),
+    noise: (f32, f32),
+    contrast: f32,
+}
+
+/// Two images in three: a network finds its first features on these.
+const PLAIN: Level = Level {
+    radius: (6.0, 12.0),
+    noise: (0.01, 0.09),
+    contrast: 0.28,
+};
+/// One image in three: small, faint and noisy, so that nothing gets them all right.
+const HARD: Level = Level {
+    radius: (4.5, 9.0),
+    noise: (0.06, 0.15),
+    contrast: 0.20,
+};
+
 /// One image: background, clutter, the shape, something before it, noise.
 fn draw(kind: Kind, rng: &mut Rng) -> Canvas {
     let side = SIDE as f32;
+    let level = if rng.chance(1.0 / 3.0) { HARD } else { PLAIN };
     let mut canvas = Canvas::background(rng);
 
-    for _ in 0..1 + rng.below(4) {
+    for _ in 0..rng.below(4) {
         let colour = Colour::draw(rng);
-        canvas.stroke(rng, colour, (3.0, 12.0), (0.5, 1.6));
+        canvas.stroke(rng, colour, (3.0, 10.0), (0.5, 1.3));
     }
 
-    let radius = rng.range(5.0, 11.0);
-    let margin = 0.75 * radius;
+    let radius = rng.range(level.radius.0, level.radius.1);
+    let margin = 0.85 * radius;
     let centre = (
         rng.range(margin, side - margin),
         rng.range(margin, side - margin),
     );
     let behind = canvas.at(centre);
-    let colour = Colour::against(rng, behind, 0.22);
+    let colour = Colour::against(rng, behind, level.contrast);
     let pose = Pose::draw(rng, centre, radius);
-    let hollow = rng.chance(0.25).then(|| rng.range(1.2, 2.2));
+    let hollow = rng.chance(0.15).then(|| rng.range(1.2, 2.2));
     let form = kind.form(rng);
     canvas.fill(&pose, colour, |p| {
         let distance = form.distance(p);
@@ -107,9 +129,9 @@ fn draw(kind: Kind, rng: &mut Rng) -> Canvas {
 
     for _ in 0..rng.below(3) {
         let colour = Colour::draw(rng);
-        canvas.stroke(rng, colour, (4.0, 14.0), (0.6, 1.8));
+        canvas.stroke(rng, colour, (3.0, 12.0), (0.5, 1.4));
     }
-    let noise = rng.range(0.02, 0.13);
+    let noise = rng.range(level.noise.0, level.noise.1);
     canvas.noise(rng, noise);
     canvas
 }
