@@ -1,4 +1,8 @@
 //! Bringing images of any size to the network's: antialiased bilinear resizing and cropping.
+//!
+//! The result is torchvision's (`Resize`, `CenterCrop` on Pillow images) to within one step of 255,
+//! and equal in all but a few values in a thousand; what a JPEG decoder does differently comes on
+//! top, by two steps in the test's photograph.
 
 use fast_image_resize as fir;
 

@@ -334,6 +334,30 @@ fn an_image_that_would_be_blown_up() {
 }
 
 #[test]
+fn a_png_header_that_claims_billions_of_pixels() {
+    let dir = tempdir().expect("a folder");
+    let path = dir.path().join("a/huge.png");
+    let side = (i32::MAX as u32).to_be_bytes();
+    let header = [b"IHDR", &side[..], &side, &[8, 2, 0, 0, 0]].concat();
+    let mut sum = flate2::Crc::new();
+    sum.update(&header);
+    let bytes = [
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0d",
+        &header[..],
+        &sum.sum().to_be_bytes(),
+    ]
+    .concat();
+    write(&path, &bytes);
+    let data = open(&format!("images:{}", dir.path().display()), "test").expect("a listing");
+    says(
+        &data.image(0).expect_err("too large"),
+        ErrorKind::BadFile,
+        &path,
+        &["cannot decode"],
+    );
+}
+
+#[test]
 fn class_folders_that_are_missing_empty_or_different() {
     let dir = tempdir().expect("a folder");
     let error = refused("images", dir.path());
