@@ -7,6 +7,7 @@
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
+use faer_traits::RealField;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 use crate::scalar::Scalar;
@@ -19,14 +20,14 @@ const PIECES: usize = 16;
 /// The least rows, columns or inner elements of a piece.
 const GRAIN: usize = 64;
 
-pub(crate) fn mat_ref<'a, T: Scalar>(a: &ArrayView2<'a, T>) -> MatRef<'a, T> {
+pub(crate) fn mat_ref<'a, T>(a: &ArrayView2<'a, T>) -> MatRef<'a, T> {
     let (rows, cols) = a.dim();
     let strides = a.strides();
     // SAFETY: pointer, extents and strides all describe the borrowed view, which lives for 'a.
     unsafe { MatRef::from_raw_parts(a.as_ptr(), rows, cols, strides[0], strides[1]) }
 }
 
-pub(crate) fn mat_mut<'a, T: Scalar>(a: &'a mut ArrayViewMut2<'_, T>) -> MatMut<'a, T> {
+pub(crate) fn mat_mut<'a, T>(a: &'a mut ArrayViewMut2<'_, T>) -> MatMut<'a, T> {
     let (rows, cols) = a.dim();
     let (row_stride, col_stride) = (a.strides()[0], a.strides()[1]);
     // SAFETY: as in `mat_ref`; the view is borrowed mutably for as long as the result lives.
@@ -65,7 +66,7 @@ pub(crate) fn gemm<T: Scalar>(
         return;
     }
     if m.saturating_mul(n).saturating_mul(k) <= SMALL {
-        return kernel(alpha, a, b, accumulate, c);
+        return T::product(alpha, a, b, accumulate, c);
     }
     let widest = m.max(n);
     if k >= 8 * widest && widest <= 8 * GRAIN {
@@ -75,16 +76,17 @@ pub(crate) fn gemm<T: Scalar>(
         let step = piece(m);
         let tiles = c.axis_chunks_iter_mut(Axis(0), step);
         let tiles = tiles.zip(a.axis_chunks_iter(Axis(0), step)).collect();
-        threads.for_each(tiles, |(c, a)| kernel(alpha, a, b, accumulate, c));
+        threads.for_each(tiles, |(c, a)| T::product(alpha, a, b, accumulate, c));
     } else {
         let step = piece(n);
         let tiles = c.axis_chunks_iter_mut(Axis(1), step);
         let tiles = tiles.zip(b.axis_chunks_iter(Axis(1), step)).collect();
-        threads.for_each(tiles, |(c, b)| kernel(alpha, a, b, accumulate, c));
+        threads.for_each(tiles, |(c, b)| T::product(alpha, a, b, accumulate, c));
     }
 }
 
-fn kernel<T: Scalar>(
+/// One piece of a product, on the calling thread.
+pub(crate) fn faer_product<T: RealField>(
     alpha: T,
     a: ArrayView2<'_, T>,
     b: ArrayView2<'_, T>,
@@ -106,6 +108,25 @@ fn kernel<T: Scalar>(
     );
 }
 
+/// The lower triangle of a square product, on the calling thread.
+pub(crate) fn faer_lower_product<T: RealField>(
+    a: ArrayView2<'_, T>,
+    b: ArrayView2<'_, T>,
+    mut c: ArrayViewMut2<'_, T>,
+) {
+    triangular::matmul(
+        mat_mut(&mut c),
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        mat_ref(&a),
+        BlockStructure::Rectangular,
+        mat_ref(&b),
+        BlockStructure::Rectangular,
+        faer_traits::math_utils::one(),
+        Par::Seq,
+    );
+}
+
 /// A product with a long inner dimension: partial sums over pieces of it, added in order.
 fn split_inner<T: Scalar>(
     alpha: T,
@@ -122,7 +143,7 @@ fn split_inner<T: Scalar>(
         .collect();
     let partial = threads.map(pieces, |(a, b)| {
         let mut part = Array2::zeros((a.nrows(), b.ncols()));
-        kernel(alpha, a, b, false, part.view_mut());
+        T::product(alpha, a, b, false, part.view_mut());
         part
     });
     if !accumulate {
@@ -183,20 +204,9 @@ fn lower_gram<T: Scalar>(a: ArrayView2<'_, T>, from: usize, mut c: ArrayViewMut2
     let rows = a.slice(s![.., from..to]);
     if from > 0 {
         let left = c.slice_mut(s![.., ..from]);
-        kernel(T::one(), rows.t(), a.slice(s![.., ..from]), false, left);
+        T::product(T::one(), rows.t(), a.slice(s![.., ..from]), false, left);
     }
-    let mut corner = c.slice_mut(s![.., from..to]);
-    triangular::matmul(
-        mat_mut(&mut corner),
-        BlockStructure::TriangularLower,
-        Accum::Replace,
-        mat_ref(&rows.t()),
-        BlockStructure::Rectangular,
-        mat_ref(&rows),
-        BlockStructure::Rectangular,
-        T::one(),
-        Par::Seq,
-    );
+    T::lower_product(rows.t(), rows, c.slice_mut(s![.., from..to]));
 }
 
 /// Copies the lower triangle of a square matrix onto the upper one.

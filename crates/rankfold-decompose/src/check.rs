@@ -4,6 +4,7 @@ use ndarray::{ArrayBase, ArrayView, Data, Dimension, RawData};
 
 use crate::error::{DecomposeError, Position, Result};
 use crate::scalar::Scalar;
+use crate::threads::Threads;
 
 /// Fails if `array` is empty or holds a NaN or an infinity, naming where.
 pub(crate) fn finite<T, S, D>(name: &'static str, array: &ArrayBase<S, D>) -> Result<()>
@@ -42,7 +43,7 @@ fn all_finite<T: Scalar>(slice: &[T]) -> bool {
         let (whole, rest) = chunk.as_chunks::<16>();
         for block in whole {
             for (lane, &x) in lanes.iter_mut().zip(block) {
-                *lane = *lane + x * T::zero();
+                *lane += x * T::zero();
             }
         }
         lanes.iter().all(|x| x.is_finite()) && rest.iter().all(|x| x.is_finite())
@@ -97,6 +98,22 @@ where
             .into_iter()
             .map(|row| row.iter().map(|x| x.as_f64() * x.as_f64()).sum::<f64>())
             .sum(),
+    }
+}
+
+/// [`norm_sq`] on several threads; the same bits for every thread policy.
+pub(crate) fn norm_sq_on<T, S, D>(array: &ArrayBase<S, D>, threads: Threads) -> f64
+where
+    T: Scalar,
+    S: Data<Elem = T>,
+    D: Dimension,
+{
+    match array.as_slice_memory_order() {
+        Some(slice) => threads
+            .map(slice.chunks(1 << 20).collect(), slice_norm_sq)
+            .iter()
+            .sum(),
+        None => norm_sq(array),
     }
 }
 

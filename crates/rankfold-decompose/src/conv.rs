@@ -9,7 +9,7 @@ mod linear;
 mod spatial;
 mod tucker;
 
-use ndarray::{Array2, Array4, ArrayView2, ArrayView4, Axis, concatenate};
+use ndarray::{Array4, ArrayView2, ArrayView4, Axis, CowArray, Ix2, concatenate};
 
 pub use channel::{ChannelFactors, channel_curve, channel_max_rank, channel_svd};
 pub use linear::{LinearFactors, linear_curve, linear_svd};
@@ -160,13 +160,20 @@ impl Share {
     }
 }
 
-/// A [T, S, Dh, Dw] kernel as the T×S·Dh·Dw matrix of its filters, row-major.
-fn filters<T: Scalar>(kernel: ArrayView4<'_, T>) -> Array2<T> {
+/// A [T, S, Dh, Dw] kernel as the T×S·Dh·Dw matrix of its filters, row-major; a copy only where the
+/// kernel is not contiguous.
+fn filters<'a, T: Scalar>(kernel: ArrayView4<'a, T>) -> CowArray<'a, T, Ix2> {
     let outputs = kernel.dim().0;
-    let flat = kernel.as_standard_layout().into_owned();
-    let patch = flat.len() / outputs;
-    flat.into_shape_with_order((outputs, patch))
-        .expect("invariant: a filter is a row")
+    let shape = (outputs, kernel.len() / outputs);
+    if kernel.is_standard_layout() {
+        let rows = kernel.into_shape_with_order(shape);
+        return rows.expect("invariant: a filter is a row").into();
+    }
+    let rows = kernel
+        .as_standard_layout()
+        .into_owned()
+        .into_shape_with_order(shape);
+    rows.expect("invariant: a filter is a row").into()
 }
 
 /// The parts of every group, one below the other.

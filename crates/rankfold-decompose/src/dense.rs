@@ -10,19 +10,28 @@ use faer::linalg::householder;
 use faer::linalg::qr::no_pivoting::factor as qr;
 use faer::linalg::svd::{self, ComputeSvdVectors};
 use faer::{Conj, Mat, Par, Spec};
+use faer_traits::RealField;
+use faer_traits::math_utils::{one, zero};
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, ShapeBuilder, s};
 
 use crate::blas::{mat_mut, mat_ref};
 use crate::error::{DecomposeError, Result};
 use crate::scalar::Scalar;
+use crate::scalar::engine::Triples;
 
 /// The eigenvalues of a symmetric matrix, largest first, and the eigenvectors as columns.
 ///
 /// Only the lower triangle is read.
 pub(crate) fn eigh<T: Scalar>(a: ArrayView2<'_, T>) -> Result<(Array1<T>, Array2<T>)> {
+    T::eigh(a)
+}
+
+pub(crate) fn faer_eigh<T: RealField + Copy>(
+    a: ArrayView2<'_, T>,
+) -> Result<(Array1<T>, Array2<T>)> {
     let n = a.nrows();
-    let mut values = vec![T::zero(); n];
-    let mut vectors = Array2::<T>::zeros((n, n).f());
+    let mut values = vec![zero::<T>(); n];
+    let mut vectors = zeros::<T>((n, n));
     let scratch =
         evd::self_adjoint_evd_scratch::<T>(n, ComputeEigenvectors::Yes, Par::Seq, Spec::default());
     evd::self_adjoint_evd(
@@ -41,8 +50,12 @@ pub(crate) fn eigh<T: Scalar>(a: ArrayView2<'_, T>) -> Result<(Array1<T>, Array2
 
 /// The eigenvalues of a symmetric matrix, largest first. Only the lower triangle is read.
 pub(crate) fn eigenvalues<T: Scalar>(a: ArrayView2<'_, T>) -> Result<Array1<T>> {
+    T::eigenvalues(a)
+}
+
+pub(crate) fn faer_eigenvalues<T: RealField + Copy>(a: ArrayView2<'_, T>) -> Result<Array1<T>> {
     let n = a.nrows();
-    let mut values = vec![T::zero(); n];
+    let mut values = vec![zero::<T>(); n];
     let scratch =
         evd::self_adjoint_evd_scratch::<T>(n, ComputeEigenvectors::No, Par::Seq, Spec::default());
     evd::self_adjoint_evd(
@@ -75,11 +88,16 @@ pub(crate) struct ThinSvd<T> {
 
 /// The thin SVD of `a` by bidiagonalisation and divide and conquer.
 pub(crate) fn thin_svd<T: Scalar>(a: ArrayView2<'_, T>) -> Result<ThinSvd<T>> {
+    let (u, s, vt) = T::thin_svd(a)?;
+    Ok(ThinSvd { u, s, vt })
+}
+
+pub(crate) fn faer_thin_svd<T: RealField + Copy>(a: ArrayView2<'_, T>) -> Result<Triples<T>> {
     let (m, n) = a.dim();
     let k = m.min(n);
-    let mut s = vec![T::zero(); k];
-    let mut u = Array2::<T>::zeros((m, k).f());
-    let mut v = Array2::<T>::zeros((n, k).f());
+    let mut s = vec![zero::<T>(); k];
+    let mut u = zeros::<T>((m, k));
+    let mut v = zeros::<T>((n, k));
     let scratch = svd::svd_scratch::<T>(
         m,
         n,
@@ -98,17 +116,17 @@ pub(crate) fn thin_svd<T: Scalar>(a: ArrayView2<'_, T>) -> Result<ThinSvd<T>> {
         Spec::default(),
     )
     .map_err(|_| svd_failure(m, n))?;
-    Ok(ThinSvd {
-        u,
-        s: Array1::from_vec(s),
-        vt: v.reversed_axes(),
-    })
+    Ok((u, Array1::from_vec(s), v.reversed_axes()))
 }
 
 /// The singular values of `a`, largest first.
 pub(crate) fn singular_values<T: Scalar>(a: ArrayView2<'_, T>) -> Result<Array1<T>> {
+    T::singular_values(a)
+}
+
+pub(crate) fn faer_singular_values<T: RealField + Copy>(a: ArrayView2<'_, T>) -> Result<Array1<T>> {
     let (m, n) = a.dim();
-    let mut s = vec![T::zero(); m.min(n)];
+    let mut s = vec![zero::<T>(); m.min(n)];
     let none = ComputeSvdVectors::No;
     let scratch = svd::svd_scratch::<T>(m, n, none, none, Par::Seq, Spec::default());
     svd::svd(
@@ -136,9 +154,13 @@ fn svd_failure(rows: usize, cols: usize) -> DecomposeError {
 ///
 /// Q is orthonormal whatever the rank of `a`.
 pub(crate) fn orthonormal_basis<T: Scalar>(a: ArrayView2<'_, T>) -> Array2<T> {
+    T::orthonormal_basis(a)
+}
+
+pub(crate) fn faer_orthonormal_basis<T: RealField + Copy>(a: ArrayView2<'_, T>) -> Array2<T> {
     let (m, n) = a.dim();
     let k = m.min(n);
-    let mut basis = Array2::<T>::zeros((m, n).f());
+    let mut basis = zeros::<T>((m, n));
     basis.assign(&a);
     let block = qr::recommended_block_size::<T>(m, n);
     let mut coeff = Mat::<T>::zeros(block, k);
@@ -150,8 +172,8 @@ pub(crate) fn orthonormal_basis<T: Scalar>(a: ArrayView2<'_, T>) -> Array2<T> {
         MemStack::new(&mut MemBuffer::new(scratch)),
         Spec::default(),
     );
-    let mut q = Array2::<T>::zeros((m, k).f());
-    q.diag_mut().fill(T::one());
+    let mut q = zeros::<T>((m, k));
+    q.diag_mut().fill(one::<T>());
     let scratch = householder::apply_block_householder_sequence_on_the_left_in_place_scratch::<T>(
         m, block, k,
     );
@@ -177,33 +199,45 @@ impl<T: Scalar> Cholesky<T> {
     ///
     /// Only the lower triangle of `a` is read.
     pub(crate) fn new(a: ArrayView2<'_, T>) -> Option<Self> {
-        let n = a.nrows();
-        let mut lower = Array2::<T>::zeros((n, n).f());
-        lower.assign(&a);
-        let scratch = llt::factor::cholesky_in_place_scratch::<T>(n, Par::Seq, Spec::default());
-        llt::factor::cholesky_in_place(
-            mat_mut(&mut lower.view_mut()),
-            Default::default(),
-            Par::Seq,
-            MemStack::new(&mut MemBuffer::new(scratch)),
-            Spec::default(),
-        )
-        .ok()?;
-        Some(Self { lower })
+        T::cholesky(a).map(|lower| Self { lower })
     }
 
     /// X ← A⁻¹·X.
-    pub(crate) fn solve_in_place(&self, mut x: ArrayViewMut2<'_, T>) {
-        llt::solve::solve_in_place(
-            mat_ref(&self.lower.view()),
-            mat_mut(&mut x),
-            Par::Seq,
-            MemStack::new(&mut []),
-        );
+    pub(crate) fn solve_in_place(&self, x: ArrayViewMut2<'_, T>) {
+        T::cholesky_solve(self.lower.view(), x);
     }
 
     /// X ← X·A⁻¹.
     pub(crate) fn solve_right_in_place(&self, x: ArrayViewMut2<'_, T>) {
         self.solve_in_place(x.reversed_axes());
     }
+}
+
+pub(crate) fn faer_cholesky<T: RealField + Copy>(a: ArrayView2<'_, T>) -> Option<Array2<T>> {
+    let n = a.nrows();
+    let mut lower = zeros((n, n));
+    lower.assign(&a);
+    let scratch = llt::factor::cholesky_in_place_scratch::<T>(n, Par::Seq, Spec::default());
+    llt::factor::cholesky_in_place(
+        mat_mut(&mut lower.view_mut()),
+        Default::default(),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Spec::default(),
+    )
+    .ok()?;
+    Some(lower)
+}
+
+pub(crate) fn faer_cholesky_solve<T: RealField + Copy>(
+    lower: ArrayView2<'_, T>,
+    mut x: ArrayViewMut2<'_, T>,
+) {
+    let x = mat_mut(&mut x);
+    llt::solve::solve_in_place(mat_ref(&lower), x, Par::Seq, MemStack::new(&mut []));
+}
+
+/// A zero matrix stored column by column.
+fn zeros<T: RealField + Copy>(shape: (usize, usize)) -> Array2<T> {
+    Array2::from_elem(shape.f(), zero())
 }

@@ -3,7 +3,9 @@
 use ndarray::{ArrayView, CowArray, Dimension};
 
 use crate::check;
+use crate::error::Result;
 use crate::scalar::Scalar;
+use crate::threads::Threads;
 
 /// Root mean squares within this of 1 (or its inverse) need no scaling.
 const MODERATE: f64 = 1e12;
@@ -32,11 +34,28 @@ impl<T: Scalar, D: Dimension> Scaled<'_, T, D> {
     }
 }
 
+/// [`moderate`], after the checks of [`check::finite`]; a finite norm is proof enough for them.
+pub(crate) fn checked<'a, T: Scalar, D: Dimension>(
+    name: &'static str,
+    a: ArrayView<'a, T, D>,
+    threads: Threads,
+) -> Result<Scaled<'a, T, D>> {
+    let norm_sq = check::norm_sq_on(&a, threads);
+    if a.is_empty() || !norm_sq.is_finite() {
+        check::finite(name, &a)?;
+    }
+    Ok(with_norm(a, norm_sq))
+}
+
 /// `a` scaled by a power of two where its scale is extreme; no copy otherwise.
 ///
 /// Exact, except where elements are so much smaller than the largest that they vanish beside it.
 pub(crate) fn moderate<T: Scalar, D: Dimension>(a: ArrayView<'_, T, D>) -> Scaled<'_, T, D> {
     let norm_sq = check::norm_sq(&a);
+    with_norm(a, norm_sq)
+}
+
+fn with_norm<T: Scalar, D: Dimension>(a: ArrayView<'_, T, D>, norm_sq: f64) -> Scaled<'_, T, D> {
     let rms = (norm_sq / a.len() as f64).sqrt();
     if (1.0 / MODERATE..MODERATE).contains(&rms) {
         return Scaled {

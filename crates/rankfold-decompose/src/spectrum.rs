@@ -3,7 +3,6 @@
 use ndarray::ArrayView2;
 
 use crate::blas;
-use crate::check;
 use crate::dense;
 use crate::error::Result;
 use crate::rank::Tolerance;
@@ -116,8 +115,7 @@ const DIRECT: usize = 1024;
 /// The whole spectrum of `a`: min(m, n) values, the eigenvalues of the smaller Gram matrix in f64 (for
 /// small f64 matrices, the singular values themselves).
 pub fn spectrum<T: Scalar>(a: ArrayView2<'_, T>, threads: Threads) -> Result<Spectrum> {
-    check::finite("matrix", &a)?;
-    let scaled = scale::moderate(a);
+    let scaled = scale::checked("matrix", a, threads)?;
     let a = scaled.view();
     let tall = if a.nrows() >= a.ncols() {
         a

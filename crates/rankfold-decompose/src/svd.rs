@@ -35,7 +35,7 @@ impl Default for SvdOptions {
     fn default() -> Self {
         Self {
             method: SvdMethod::Auto,
-            excess: 5e-4,
+            excess: 8e-4,
             seed: 0,
             threads: Threads::Pool,
         }
@@ -107,13 +107,12 @@ pub fn svd<T: Scalar>(
     options: &SvdOptions,
     control: Control<'_>,
 ) -> Result<Svd<T>> {
-    check::finite("matrix", &a)?;
+    let scaled = scale::checked("matrix", a, options.threads)?;
     let smaller = a.nrows().min(a.ncols());
     if let Truncation::Rank(rank) = truncation {
         rank.at_most(smaller, "matrix")?;
     }
     control.check()?;
-    let scaled = scale::moderate(a);
     if scaled.norm_sq() == 0.0 {
         return Ok(zero(a, truncation));
     }

@@ -1,5 +1,7 @@
 //! Channel SVD, spatial SVD, Tucker-2 and linear factors against their definitions, plain.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::sync::Mutex;

@@ -1,5 +1,7 @@
 //! EVBMF against reference values (reference/evbmf.py) and what must hold of any estimate.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use ndarray::Array2;

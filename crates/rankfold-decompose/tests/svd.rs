@@ -1,5 +1,7 @@
 //! Truncated SVD against its definition.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::sync::Mutex;
@@ -132,7 +134,7 @@ fn full_rank_reproduces() {
             let result = by_rank(&a, rows.min(cols), &with(method));
             check(&a, &result);
             assert!(
-                result.relative_error < 1e-6,
+                result.relative_error < 40.0 * f64::from(f32::EPSILON),
                 "{method:?} {rows}×{cols}: {}",
                 result.relative_error
             );

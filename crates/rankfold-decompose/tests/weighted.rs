@@ -1,6 +1,8 @@
 //! Data-aware forms: the certified response error is the measured one, and it is smaller than that
 //! of the plain form.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use ndarray::{Array2, Array3, Array4, s};

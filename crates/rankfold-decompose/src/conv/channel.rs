@@ -96,7 +96,13 @@ pub fn channel_curve<T: Scalar>(
     let ranks: Vec<usize> = ranks.iter().map(|rank| rank / options.groups).collect();
     let mut sums = vec![Share::default(); ranks.len()];
     for (group, weights) in kernel.groups().into_iter().enumerate() {
-        let shares = linear::shares(filters(weights).view(), group, &ranks, options)?;
+        let shares = linear::shares(
+            filters(weights).view(),
+            group,
+            &ranks,
+            options,
+            Control::default(),
+        )?;
         for (sum, share) in sums.iter_mut().zip(shares) {
             *sum = Share::sum([*sum, share]);
         }

@@ -1,6 +1,6 @@
 //! Linear layers: W (T×n) ≈ second (T×R) · first (R×n).
 
-use ndarray::{Array1, Array2, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::{ConvOptions, Kernel, Share};
 use crate::blas;
@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::rank::{Rank, Truncation};
 use crate::scalar::Scalar;
 use crate::scale;
-use crate::spectrum::spectrum;
-use crate::svd::svd;
+use crate::spectrum::{Spectrum, spectrum};
+use crate::svd::{SvdOptions, svd};
 use crate::threads::Threads;
 use crate::weighted::InputCovariance;
 
@@ -84,7 +84,7 @@ pub(super) fn project<T: Scalar>(
     };
     control.check()?;
     let wide = weights.mapv(T::as_f64);
-    let basis = OutputBasis::new(wide.view(), covariance, group, options)?;
+    let basis = OutputBasis::new(wide.view(), covariance, group, rank, options, control)?;
     let leading = basis.vectors.slice(s![.., ..rank]);
     let first = blas::dot(leading.t(), wide.view(), options.svd.threads).mapv(T::from_f64);
     let second = leading.mapv(T::from_f64);
@@ -97,13 +97,15 @@ pub(super) fn shares<T: Scalar>(
     group: usize,
     ranks: &[usize],
     options: &ConvOptions<'_>,
+    control: Control<'_>,
 ) -> Result<Vec<Share>> {
+    let most = ranks.iter().copied().max().unwrap_or(0);
     if let Some(covariance) = options.covariance {
         let wide = weights.mapv(T::as_f64);
-        let basis = OutputBasis::new(wide.view(), covariance, group, options)?;
+        let basis = OutputBasis::new(wide.view(), covariance, group, most, options, control)?;
         return Ok(ranks.iter().map(|&rank| basis.share(rank)).collect());
     }
-    let spectrum = spectrum(weights, options.svd.threads)?;
+    let spectrum = leading_spectrum(weights, most, &options.svd, control)?;
     let whole = spectrum.norm();
     Ok(ranks
         .iter()
@@ -111,33 +113,81 @@ pub(super) fn shares<T: Scalar>(
         .collect())
 }
 
-/// The eigenvectors of W·(C + ridge)·Wᵀ, with the energy of the response along each of them.
+/// Whether `rank` is so far below `size` that finding all of a spectrum is the longer way.
+fn is_narrow(rank: usize, size: usize) -> bool {
+    size > 1024 && rank > 0 && rank <= size / 4
+}
+
+/// The spectrum of a matrix, at least as far as `rank`.
+pub(super) fn leading_spectrum<T: Scalar>(
+    matrix: ArrayView2<'_, T>,
+    rank: usize,
+    options: &SvdOptions,
+    control: Control<'_>,
+) -> Result<Spectrum> {
+    control.check()?;
+    if is_narrow(rank, matrix.nrows().min(matrix.ncols())) {
+        return Ok(svd(matrix, Truncation::rank(rank)?, options, control)?.spectrum());
+    }
+    spectrum(matrix, options.threads)
+}
+
+/// The leading eigenvectors of W·(C + ridge)·Wᵀ, with the energy of the response along each of them.
 struct OutputBasis {
     vectors: Array2<f64>,
     energies: Array1<f64>,
+    /// The energy of the response along all other directions.
+    rest: f64,
 }
 
 impl OutputBasis {
+    /// A basis of at least `rank` directions.
     fn new(
         weights: ArrayView2<'_, f64>,
         covariance: &InputCovariance,
         group: usize,
+        rank: usize,
         options: &ConvOptions<'_>,
+        control: Control<'_>,
     ) -> Result<Self> {
         let threads = options.svd.threads;
         let (exact, ridged) = covariance.output_moments(group, weights, threads);
-        let (_, vectors) = dense::eigh(ridged.view())?;
+        control.check()?;
+        let narrow = is_narrow(rank, ridged.nrows());
+        let vectors = if narrow {
+            svd(
+                ridged.view(),
+                Truncation::rank(rank)?,
+                &options.svd,
+                control,
+            )?
+            .u
+        } else {
+            dense::eigh(ridged.view())?.1
+        };
         let turned = blas::dot(exact.view(), vectors.view(), threads);
         // The ridge only orders directions; the energies are those of the response itself.
         let energies = (&turned * &vectors).sum_axis(Axis(0)).mapv(|x| x.max(0.0));
-        Ok(Self { vectors, energies })
+        let rest = if narrow {
+            (exact.diag().sum() - energies.sum()).max(0.0)
+        } else {
+            0.0
+        };
+        Ok(Self {
+            vectors,
+            energies,
+            rest,
+        })
     }
 
     /// What the leading `rank` directions leave of the response.
     fn share(&self, rank: usize) -> Share {
         let rank = rank.min(self.energies.len());
-        let missed: f64 = self.energies.slice(s![rank..]).iter().rev().sum();
-        let kept: f64 = self.energies.slice(s![..rank]).iter().rev().sum();
-        Share::new(missed.sqrt(), (missed + kept).sqrt())
+        let sum = |from: f64, energies: ArrayView1<'_, f64>| {
+            energies.iter().rev().fold(from, |sum, x| sum + x)
+        };
+        let missed = sum(self.rest, self.energies.slice(s![rank..]));
+        let whole = sum(missed, self.energies.slice(s![..rank]));
+        Share::new(missed.sqrt(), whole.sqrt())
     }
 }

@@ -2,14 +2,13 @@
 
 use ndarray::{Array2, Array4, ArrayView2, ArrayView3, ArrayView4, s};
 
-use super::{ConvOptions, Kernel, Share, stack};
+use super::{ConvOptions, Kernel, Share, linear, stack};
 use crate::blas;
 use crate::control::Control;
 use crate::error::Result;
 use crate::rank::{Rank, Truncation};
 use crate::scalar::Scalar;
 use crate::scale;
-use crate::spectrum::spectrum;
 use crate::svd::{Svd, svd};
 use crate::threads::Threads;
 use crate::weighted::KroneckerMetric;
@@ -112,10 +111,12 @@ pub fn spatial_curve<T: Scalar>(
         .iter()
         .map(|rank| (rank / options.groups).min(most))
         .collect();
+    let widest = ranks.iter().copied().max().unwrap_or(0);
     if options.covariance.is_none() {
         let mut sums = vec![Share::default(); ranks.len()];
         for weights in kernel.groups() {
-            let spectrum = spectrum(unfold(weights).view(), kernel.threads())?;
+            let matrix = unfold(weights);
+            let spectrum = linear::leading_spectrum(matrix.view(), widest, &options.svd, control)?;
             let whole = spectrum.norm();
             for (sum, &rank) in sums.iter_mut().zip(&ranks) {
                 let missed = spectrum.relative_error(rank) * whole;
@@ -124,7 +125,6 @@ pub fn spatial_curve<T: Scalar>(
         }
         return Ok(sums.into_iter().map(Share::relative).collect());
     }
-    let widest = ranks.iter().copied().max().unwrap_or(0);
     let mut groups = Vec::new();
     if widest > 0 {
         for group in 0..options.groups {

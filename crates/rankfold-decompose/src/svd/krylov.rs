@@ -160,9 +160,8 @@ impl<T: Scalar> Basis<T> {
         let newest = self.image.slice(s![.., self.cols() - self.block..]);
         let mut next = columns(problem.a.t(), newest, threads);
         self.remove_span(&mut next, threads);
-        self.remove_span(&mut next, threads);
         let mut next = dense::orthonormal_basis(next.view());
-        // Once more: directions that vanished under the projection come back as rounding.
+        // Twice is enough: what vanished under the first projection came back as rounding.
         self.remove_span(&mut next, threads);
         append(&mut self.v, dense::orthonormal_basis(next.view()).view());
     }
