@@ -20,7 +20,7 @@ from support import FULL, call, randomize
 
 FIXTURES = Path(__file__).resolve().parents[2] / "crates/rankfold-formats/tests/fixtures/onnx"
 # The largest relative difference that counts as equal, where the arithmetic is another.
-EQUAL = 1e-4
+EQUAL = {np.dtype(np.float32): 1e-4, np.dtype(np.float16): 2e-3}
 
 
 def run(path: Path, inputs: list) -> list:
@@ -48,6 +48,7 @@ class Onnx(unittest.TestCase):
     def check(self, path: Path, inputs: list) -> None:
         """Every way of writing `path` again; all but opaque ops run in Rankfold too."""
         expected = run(path, inputs)
+        equal = EQUAL[expected[0].dtype]
         with tempfile.TemporaryDirectory() as folder:
             folder = Path(folder)
             for mode in ("same", "external", "patched", "fresh"):
@@ -60,7 +61,7 @@ class Onnx(unittest.TestCase):
                     call("interop-reexport", path, again, mode)
                 onnx.checker.check_model(str(again), full_check=True)
                 error = distance(run(again, inputs), expected)
-                self.assertLessEqual(error, EQUAL if mode in ("patched", "fresh") else 0, f"{path.stem} {mode}")
+                self.assertLessEqual(error, equal if mode in ("patched", "fresh") else 0, f"{path.stem} {mode}")
                 if mode == "same":
                     self.preserved(path, again)
             if opaque:
@@ -73,7 +74,7 @@ class Onnx(unittest.TestCase):
             found = load_file(results)
             error = distance([found[f"output.{i}"] for i in range(len(found))], expected)
             print(f"{path.stem} {error:.1e} ", end="", flush=True)
-            self.assertLessEqual(error, EQUAL, path.stem)
+            self.assertLessEqual(error, equal, path.stem)
 
     def preserved(self, path: Path, again: Path) -> None:
         """What the graph does not hold is there, and no weight was lost or doubled."""
@@ -114,7 +115,8 @@ def add_network(name: str, dynamo: bool) -> None:
         module = randomize(torchvision.models.get_model(name, weights=None, **extra), 5)
         side = 299 if name == "inception_v3" else 224
         images = torch.rand((2, 3, side, side), generator=torch.Generator().manual_seed(6))
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # Without gradients PyTorch takes a fast path through attention that the older exporter does not know.
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             path = Path(folder) / f"{name}.onnx"
             if dynamo:

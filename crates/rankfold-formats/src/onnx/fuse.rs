@@ -162,9 +162,7 @@ fn gelu(import: &Import<'_>, erf: usize) -> Option<Fused> {
     let nodes = import.nodes();
     let scalar = |name: &str, expected| is_scalar(import.constant(name), expected);
     let inner_name = nodes[erf].arg(0)?;
-    let inner = nodes[..erf]
-        .iter()
-        .rposition(|n| n.output.first().is_some_and(|o| o == inner_name))?;
+    let inner = import.maker(inner_name)?;
     let root = std::f32::consts::SQRT_2;
     let input = match (nodes[inner].op_type(), &nodes[inner].input[..]) {
         ("Div", [x, c]) if scalar(c, root) => x,
@@ -203,9 +201,7 @@ fn gelu(import: &Import<'_>, erf: usize) -> Option<Fused> {
         protos.extend([first, last]);
     } else {
         // (½ · x) · (1 + erf)
-        let halved = nodes[..first]
-            .iter()
-            .rposition(|n| n.output.first().is_some_and(|o| o == factor))?;
+        let halved = import.maker(factor)?;
         let c = other(&nodes[halved], input)?;
         if nodes[halved].op_type() != "Mul" || !scalar(c, 0.5) || next(import, halved)?.0 != first {
             return None;

@@ -217,6 +217,30 @@ impl Import<'_> {
                 &arg(1)?,
                 arithmetic(i64::checked_div, [None, Some(1)]),
             ),
+            "Mod" if node.int_or("fmod", 0) == 0 => zip(
+                &arg(0)?,
+                &arg(1)?,
+                arithmetic(floored_remainder, [None, None]),
+            ),
+            "Min" if node.input.len() == 2 => zip(
+                &arg(0)?,
+                &arg(1)?,
+                arithmetic(|a, b| Some(a.min(b)), [None, None]),
+            ),
+            "Max" if node.input.len() == 2 => zip(
+                &arg(0)?,
+                &arg(1)?,
+                arithmetic(|a, b| Some(a.max(b)), [None, None]),
+            ),
+            "Not" => {
+                let mut values = arg(0)?;
+                for elem in &mut values.elems {
+                    *elem = elem
+                        .number()
+                        .map_or(Elem::Unknown, |n| Elem::Const((n == 0).into()));
+                }
+                Some(values)
+            }
             "Equal" => zip(&arg(0)?, &arg(1)?, |a, b| match (a, b) {
                 (Elem::Const(a), Elem::Const(b)) => Elem::Const((a == b).into()),
                 // Sizes are not negative.
@@ -373,6 +397,13 @@ fn tensor_of(dtype: DType, shape: Vec<usize>, values: &[f64]) -> Option<Tensor> 
             tensor.to_float_dtype(dtype).ok()
         }
     }
+}
+
+/// The remainder that has the sign of the divisor.
+fn floored_remainder(a: i64, b: i64) -> Option<i64> {
+    let remainder = a.checked_rem(b)?;
+    let wrong_sign = remainder != 0 && (remainder < 0) != (b < 0);
+    Some(if wrong_sign { remainder + b } else { remainder })
 }
 
 /// Elementwise, with numbers and vectors of one broadcast.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 use prost::Message;
 use rankfold_graph::ops::{Constant, Opaque};
-use rankfold_graph::{DType, Fact, Graph, GraphBuilder, GraphError, Op, Tensor, ValueId};
+use rankfold_graph::{DType, Fact, Graph, GraphBuilder, GraphError, Node, Op, Tensor, ValueId};
 
 use super::convert::{Arg, Step};
 use super::fuse::Fusions;
@@ -64,6 +64,8 @@ pub(super) struct Import<'a> {
     facts: HashMap<&'a str, Fact>,
     /// The nodes that take each name.
     pub(super) takers: HashMap<&'a str, Vec<usize>>,
+    /// The node that makes each name.
+    makers: HashMap<&'a str, usize>,
     groups: Vec<Group>,
     names: HashSet<String>,
     /// How many deferred nodes each deferred value stands on.
@@ -102,11 +104,12 @@ fn import(path: &Path, bytes: Bytes) -> Result<(Graph, OnnxOrigin), OnnxFault> {
     } = import;
     builder.meta_mut().name = graph.name().to_owned();
     let finished = builder.finish(&outputs).map_err(OnnxFault::graph)?;
-    for group in &mut groups {
-        for node in &mut group.nodes {
-            if let Some(now) = finished.node(&node.name) {
-                *node = Imported::of(&finished, now);
-            }
+    let nodes: HashMap<&str, &Node> = (finished.nodes().iter())
+        .map(|node| (node.name.as_str(), node))
+        .collect();
+    for node in groups.iter_mut().flat_map(|group| &mut group.nodes) {
+        if let Some(now) = nodes.get(node.name.as_str()) {
+            *node = Imported::of(&finished, now);
         }
     }
     model.graph = Some(graph);
@@ -161,6 +164,8 @@ impl<'a> Import<'a> {
                 takers.entry(name).or_default().push(index);
             }
         }
+        let makers = graph.node.iter().enumerate();
+        let makers = makers.flat_map(|(i, n)| n.output.iter().map(move |o| (o.as_str(), i)));
         // A graph output counts as a taker that nothing can be fused with.
         for output in &graph.output {
             takers.entry(output.name()).or_default().push(usize::MAX);
@@ -178,6 +183,7 @@ impl<'a> Import<'a> {
                 .filter_map(|v| Some((v.name(), fact_of(v)?)))
                 .collect(),
             takers,
+            makers: makers.collect(),
             groups: Vec::new(),
             names: HashSet::new(),
             depths: HashMap::new(),
@@ -245,6 +251,11 @@ impl<'a> Import<'a> {
         self.nodes
     }
 
+    /// The place of the node that makes `name`.
+    pub(super) fn maker(&self, name: &str) -> Option<usize> {
+        self.makers.get(name).copied()
+    }
+
     /// The tensor that `name` stands for.
     pub(super) fn constant(&self, name: &str) -> Option<&Tensor> {
         self.constants.get(name)
@@ -303,7 +314,18 @@ impl<'a> Import<'a> {
             if self.add(&fused.protos, index, &steps)? {
                 return Ok(());
             }
+            // They do not mean that after all.
+            for &other in &fused.protos {
+                self.plain(other)?;
+            }
+            return Ok(());
         }
+        self.plain(index)
+    }
+
+    /// A node by itself.
+    fn plain(&mut self, index: usize) -> Result<(), OnnxFault> {
+        let node = &self.nodes[index];
         if let [output] = &node.output[..] {
             if self.constants.contains_key(output.as_str()) {
                 self.slots.insert(output, Slot::Constant);

@@ -17,10 +17,7 @@ impl Import<'_> {
         if let Some(tensor) = self.constant(name) {
             return (tensor.shape().len() == 2).then(|| tensor.shape().to_vec());
         }
-        let producer = self
-            .nodes()
-            .iter()
-            .find(|n| n.output.iter().any(|o| o == name))?;
+        let producer = &self.nodes()[self.maker(name)?];
         let source = self.constant(producer.arg(0)?)?;
         let swaps = producer.ints("perm").is_none_or(|p| p == [1, 0]);
         match source.shape() {
@@ -56,16 +53,22 @@ impl Import<'_> {
         let bias = match bias {
             None => None,
             Some(bias) => {
-                let tensor = self.constant(bias)?;
-                if tensor.len() != out {
-                    return None;
-                }
-                weights.push((bias.into(), tensor.reshaped(vec![out]).ok()?));
+                weights.push(self.bias(bias, out, self.rank(input))?);
                 Some(bias.into())
             }
         };
         let step = Step::new(Linear { weight, bias }, [Arg::named(input)]);
         Some(step.with(weights))
+    }
+
+    /// The constant `name` as a vector of `out` elements, where adding it to a product of `rank`
+    /// dimensions adds that vector to every row.
+    fn bias(&self, name: &str, out: usize, rank: Option<usize>) -> Option<(WeightName, Tensor)> {
+        let tensor = self.constant(name)?;
+        let is_row = tensor.shape().last() == Some(&out) && tensor.len() == out;
+        let adds_no_dimension = tensor.shape().len() <= rank.unwrap_or(1);
+        let vector = tensor.reshaped(vec![out]).ok()?;
+        (is_row && adds_no_dimension).then(|| (name.into(), vector))
     }
 
     /// The constant that is equal to `matrix`. Exporters fold the transposition of a tied weight
@@ -108,13 +111,9 @@ impl Import<'_> {
         let mut weights = vec![(weight.clone(), matrix)];
         let bias = match node.arg(2) {
             None => None,
-            Some(_) => {
-                let (name, tensor) = self.weight(node, 2)?;
-                if tensor.len() != out {
-                    return None;
-                }
-                weights.push((name.clone(), tensor.reshaped(vec![out]).ok()?));
-                Some(name)
+            Some(name) => {
+                weights.push(self.bias(name, out, Some(2))?);
+                Some(name.into())
             }
         };
         let step = Step::new(Linear { weight, bias }, [self.input(node, 0)?]);

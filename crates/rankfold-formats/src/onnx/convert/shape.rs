@@ -208,7 +208,7 @@ impl Import<'_> {
         let (data, indices) = (node.arg(0)?, node.arg(1)?);
         let axis = node.int_or("axis", 0);
         if let Some(table) = self.constant(data) {
-            if axis != 0 || table.shape().len() != 2 || self.constant(indices).is_some() {
+            if axis != 0 || table.shape().len() != 2 {
                 return None;
             }
             let weight = self.weight(node, 0)?;
