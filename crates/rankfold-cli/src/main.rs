@@ -1,2 +1,57 @@
-//! The `rankfold` command.
-fn main() {}
+//! The `rankfold` command. One file a subcommand; the only place of the project that prints.
+
+mod accuracy;
+mod args;
+mod budget;
+mod calibration;
+mod commands;
+mod data;
+mod failure;
+mod folder;
+mod interrupt;
+mod model;
+mod output;
+mod planning;
+mod progress;
+mod record;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::commands::Command;
+
+/// Makes trained neural networks smaller and faster: fully connected layers become two by truncated
+/// SVD, convolutions become small ones by CP, Tucker or SVD, at ranks that a budget decides.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rankfold",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    // Before anything can ask libtorch for CUDA; where there is none the CPU serves.
+    let _ = rankfold_torch::open_cuda();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => failure::Kind::Usage.into(),
+            };
+        }
+    };
+    interrupt::listen();
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

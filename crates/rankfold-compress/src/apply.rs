@@ -74,7 +74,11 @@ pub fn apply(
             statistics,
             refinement: REFINEMENT,
             seed: plan.seed,
-            threads: if jobs.len() == 1 { Threads::Pool } else { Threads::Serial },
+            threads: if jobs.len() == 1 {
+                Threads::Pool
+            } else {
+                Threads::Serial
+            },
             control,
         };
         let done = decompose(graph, layer, *rule, planned, store, &context)?;
@@ -315,10 +319,7 @@ fn stage_op(kind: Kind, outline: &StageOutline, weight: &str, bias: Option<&str>
 }
 
 /// The paper's sizes of the stages: `H` until the stage that moves, `H'` from it on.
-fn paper_sizes(
-    layer: &Layer,
-    stages: &[(StageOutline, Array4<f32>)],
-) -> Option<Vec<PaperSize>> {
+fn paper_sizes(layer: &Layer, stages: &[(StageOutline, Array4<f32>)]) -> Option<Vec<PaperSize>> {
     let PaperSize { input, output } = layer.paper?;
     let moves = |(outline, _): &(StageOutline, Array4<f32>)| {
         outline.kernel[2..] != [1, 1] || outline.geometry.stride != [1, 1]

@@ -100,7 +100,9 @@ pub enum CompressError {
         nearest: u64,
     },
     /// A budget in multiply-accumulates of a model whose sizes are open.
-    #[error("layer `{layer}`: its input size is open, so its multiply-accumulates cannot be counted")]
+    #[error(
+        "layer `{layer}`: its input size is open, so its multiply-accumulates cannot be counted"
+    )]
     OpenSize {
         /// The layer.
         layer: String,
@@ -123,7 +125,9 @@ pub enum CompressError {
         reason: String,
     },
     /// A plan made for another model.
-    #[error("the plan was made for `{plan}` ({plan_fingerprint}), this model is `{model}` ({fingerprint})")]
+    #[error(
+        "the plan was made for `{plan}` ({plan_fingerprint}), this model is `{model}` ({fingerprint})"
+    )]
     PlanModel {
         /// The model's name in the plan.
         plan: String,

@@ -99,9 +99,7 @@ impl Rank {
     pub fn is_within(self, max: Self) -> bool {
         match (self, max) {
             (Self::One(r), Self::One(m)) => (1..=m).contains(&r),
-            (Self::Two([a, b]), Self::Two([m, n])) => {
-                (1..=m).contains(&a) && (1..=n).contains(&b)
-            }
+            (Self::Two([a, b]), Self::Two([m, n])) => (1..=m).contains(&a) && (1..=n).contains(&b),
             _ => false,
         }
     }

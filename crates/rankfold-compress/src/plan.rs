@@ -157,7 +157,11 @@ fn nearest(layers: &[Layer], name: &str) -> Option<String> {
 }
 
 /// Checks that a layer can take a form at a rank.
-pub(crate) fn check_rank(layer: &Layer, form: Form, rank: Option<Rank>) -> Result<(), CompressError> {
+pub(crate) fn check_rank(
+    layer: &Layer,
+    form: Form,
+    rank: Option<Rank>,
+) -> Result<(), CompressError> {
     let Some(rule) = rule(form) else {
         return Ok(());
     };
@@ -201,5 +205,8 @@ pub fn fingerprint(graph: &Graph) -> String {
         }
     }
     let digest = hash.finalize();
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -161,7 +161,9 @@ fn taking_part(
     for pattern in only.iter().chain(skip) {
         let alone = globs(std::slice::from_ref(pattern))?;
         if !layers.iter().any(|layer| alone.is_match(&layer.name)) {
-            return Err(find(layers, pattern).err().unwrap_or(CompressError::NothingToDo));
+            return Err(find(layers, pattern)
+                .err()
+                .unwrap_or(CompressError::NothingToDo));
         }
     }
     Ok(layers
@@ -251,13 +253,19 @@ fn allowance(
         own.macs += cost.macs;
     }
     let (limit, rest) = match resource {
-        Resource::Parameters => (limit.of(total.parameters), total.parameters - own.parameters),
+        Resource::Parameters => (
+            limit.of(total.parameters),
+            total.parameters - own.parameters,
+        ),
         Resource::Macs => (limit.of(total.macs), total.macs - own.macs),
         Resource::Bytes => {
             let stored = limit.of(total.parameters_with_buffers * request.element_bytes)
                 / request.element_bytes;
             let numbers = total.parameters_with_buffers - own.parameters;
-            (stored, numbers + header_numbers(graph, request.element_bytes))
+            (
+                stored,
+                numbers + header_numbers(graph, request.element_bytes),
+            )
         }
     };
     match limit.checked_sub(rest) {
@@ -296,7 +304,9 @@ fn given(
         let Some(wanted) = ranks.iter().find(|rank| rank.layer == layer.name) else {
             return Ok(LayerPlan::keep(layer));
         };
-        let form = wanted.form.unwrap_or_else(|| paper_form(layer, Some(i) == first));
+        let form = wanted
+            .form
+            .unwrap_or_else(|| paper_form(layer, Some(i) == first));
         at_rank(layer, form, wanted.rank)
     };
     layers.iter().enumerate().map(plan).collect()
@@ -324,7 +334,11 @@ fn uniform(
         }
         let planned = at_rank(layer, form, rule.rank_at(layer, rank))?;
         let grows = planned.parameters.is_some_and(|[own, new]| new >= own);
-        Ok(if grows { LayerPlan::keep(layer) } else { planned })
+        Ok(if grows {
+            LayerPlan::keep(layer)
+        } else {
+            planned
+        })
     };
     layers.iter().enumerate().map(plan).collect()
 }

@@ -88,11 +88,7 @@ pub fn reconstruct<P: Probe>(
 }
 
 /// A stage's kernel as [out, in / groups, rows, columns].
-fn stage_kernel(
-    layer: &Layer,
-    graph: &Graph,
-    weight: &str,
-) -> Result<Array4<f32>, CompressError> {
+fn stage_kernel(layer: &Layer, graph: &Graph, weight: &str) -> Result<Array4<f32>, CompressError> {
     let unknown = || CompressError::UnknownLayer {
         name: layer.name.clone(),
         nearest: None,

@@ -22,13 +22,14 @@ impl Bytes {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(io)?;
-        let meta = file.metadata().map_err(io)?;
+        // Looked at before it is opened: opening a pipe would wait for a writer.
+        let meta = std::fs::metadata(path).map_err(io)?;
         if !meta.is_file() {
             return Err(DataError::NotAFile {
                 path: path.to_owned(),
             });
         }
+        let file = File::open(path).map_err(io)?;
         if meta.len() == 0 {
             return Ok(Self::Owned(Vec::new()));
         }

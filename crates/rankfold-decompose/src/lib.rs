@@ -1,4 +1,19 @@
 //! Decompositions of layer weights: arrays in, factors and a certified error out.
+//!
+//! - [`svd()`] truncates by rank or tolerance; [`spectrum()`] gives the error at every rank and
+//!   [`evbmf()`] estimates one.
+//! - [`conv`] has the forms of a layer with factors in convolution layout: [`channel_svd`],
+//!   [`spatial_svd`], [`tucker2`], [`linear_svd`], and the error curve of each; [`cp`] the CP forms.
+//! - [`InputCovariance`] makes a form data-aware: its error is then that of the layer's response.
+//! - [`Threads`], seeds and tolerances are arguments, and so is a [`Control`] to watch or cancel a run.
+//!   The same seed gives the same bits for every number of threads.
+//!
+//! # The engine
+//!
+//! Products and dense factorisations are faer's, compiled into this crate and run one piece a thread.
+//! No BLAS or LAPACK is linked, so in a binary with libtorch, which exports `sgemm_`, `ssyevd_` and
+//! `dgesdd_`, each keeps its own whatever the link order. `docs/numerics.md` has the measurements,
+//! `tests/engine.rs` the proof.
 
 pub mod control;
 pub mod conv;

@@ -11,7 +11,7 @@ pub use method::SvdMethod;
 use crate::blas;
 use crate::check;
 use crate::control::Control;
-use crate::error::Result;
+use crate::error::{DecomposeError, Result};
 use crate::rank::Truncation;
 use crate::scalar::Scalar;
 use crate::scale;
@@ -108,6 +108,13 @@ pub fn svd<T: Scalar>(
     control: Control<'_>,
 ) -> Result<Svd<T>> {
     let scaled = scale::checked("matrix", a, options.threads)?;
+    if !(options.excess.is_finite() && options.excess >= 0.0) {
+        return Err(DecomposeError::InvalidOption {
+            option: "the excess",
+            expected: "finite and at least 0",
+            got: options.excess,
+        });
+    }
     let smaller = a.nrows().min(a.ncols());
     if let Truncation::Rank(rank) = truncation {
         rank.at_most(smaller, "matrix")?;

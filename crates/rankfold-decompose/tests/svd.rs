@@ -261,6 +261,20 @@ fn bad_input_is_refused_by_name() {
         run(&Array2::zeros((0, 3)), 1),
         Err(DecomposeError::Empty { .. })
     ));
+    for excess in [-1.0, f64::NAN] {
+        let options = SvdOptions {
+            excess,
+            ..SvdOptions::default()
+        };
+        let ones = Array2::<f32>::ones((3, 3));
+        let refused = svd(
+            ones.view(),
+            Truncation::rank(1).unwrap(),
+            &options,
+            Control::default(),
+        );
+        assert!(matches!(refused, Err(DecomposeError::InvalidOption { .. })));
+    }
     assert_eq!(Rank::new(0), Err(DecomposeError::ZeroRank));
     for tolerance in [-0.1, 1.0, f64::NAN] {
         assert!(matches!(

@@ -1,8 +1,39 @@
 //! The graph on libtorch.
+
+mod batch;
+mod calibrate;
+mod compare;
+mod convert;
 mod cuda;
 mod device;
+mod error;
+mod evaluate;
+mod executor;
+mod fold;
+mod fuse;
+mod memory;
+mod moments;
+mod ops;
+mod plan;
+mod probe;
+#[cfg(test)]
+mod tests;
+mod timing;
+mod trainable;
 
+pub use batch::{batch_inputs, input_tensor};
+pub use calibrate::{CalibrateOptions, Metric, calibrate};
+pub use compare::{Comparison, Difference, compare};
+pub use convert::{dtype_of, from_torch, kind_of, to_torch};
 pub use cuda::NoCuda;
 pub use device::{
     Device, DeviceChoice, DeviceError, libtorch_folder, open_cuda, set_threads, threads,
 };
+pub use error::{MissingOp, Result, TorchError};
+pub use evaluate::{Metrics, Tally, evaluate};
+pub use executor::{Executor, Layout, Options, Scores, Tapped, Taps, check_finite};
+pub use memory::{MemoryUse, memory_use, reset_peak_memory};
+pub use plan::missing_ops;
+pub use probe::{ProbeOptions, TorchProbe};
+pub use timing::{Repeat, Timing, bench, random_inputs};
+pub use trainable::{Parameter, Phase, Trainable, recalibrate};

@@ -85,8 +85,7 @@ impl Cp {
                 ..Als::default()
             });
         }
-        let curve =
-            cp_weighted_curve(kernel.view(), ranks, covariance, &options, context.control)?;
+        let curve = cp_weighted_curve(kernel.view(), ranks, covariance, &options, context.control)?;
         let starts = curve.into_iter().map(|cp| cp.weights);
         if !refined {
             return Ok(starts.collect());

@@ -163,7 +163,13 @@ pub fn distance(
 ) -> Distance {
     let difference = (kernel - approximation).mapv(f64::from);
     let whole = kernel.mapv(f64::from);
-    let ratio = |part: f64, of: f64| if of > 0.0 { (part / of).max(0.0).sqrt() } else { 0.0 };
+    let ratio = |part: f64, of: f64| {
+        if of > 0.0 {
+            (part / of).max(0.0).sqrt()
+        } else {
+            0.0
+        }
+    };
     let squares = |array: &Array4<f64>| array.iter().map(|v| v * v).sum::<f64>();
     let mut result = Distance {
         weight: ratio(squares(&difference), squares(&whole)),

@@ -1,9 +1,7 @@
 //! A convolution as 1×1, D×D between fewer channels, 1×1.
 
 use ndarray::Array4;
-use rankfold_decompose::{
-    Tucker2Factors, Tucker2Rank, tucker2, tucker2_curve, tucker2_max_rank,
-};
+use rankfold_decompose::{Tucker2Factors, Tucker2Rank, tucker2, tucker2_curve, tucker2_max_rank};
 
 use super::{Context, Kernels, Rule, failed};
 use crate::cost::StageOutline;

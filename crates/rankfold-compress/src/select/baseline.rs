@@ -71,7 +71,10 @@ pub(super) fn energy(
     allowance: Allowance,
 ) -> Result<Vec<Point>, CompressError> {
     bisect(curves, allowance, |kept_energy| {
-        curves.iter().map(|layer| at_energy(layer, kept_energy)).collect()
+        curves
+            .iter()
+            .map(|layer| at_energy(layer, kept_energy))
+            .collect()
     })
 }
 
@@ -99,7 +102,11 @@ fn scaled(
         .flat_map(|c| c.points.iter().filter_map(|p| Some(p.rank?.largest())))
         .max()
         .unwrap_or(1) as f64;
-    let least = weights.iter().copied().fold(f64::MAX, f64::min).max(f64::MIN_POSITIVE);
+    let least = weights
+        .iter()
+        .copied()
+        .fold(f64::MAX, f64::min)
+        .max(f64::MIN_POSITIVE);
     bisect(curves, allowance, |share| {
         let scale = share * longest * largest / least;
         let pick = |(layer, &weight): (&LayerCurves, &f64)| {
@@ -163,6 +170,9 @@ mod tests {
         let ranks = paper_ranks(&[1.0, 2.0, 3.0], 10.0);
         assert_eq!(ranks, [5, 10, 15]);
         assert_eq!(paper_ranks(&[0.0, 0.0], 7.0), [7, 7]);
-        assert_eq!(paper_ranks(&[1.0, 1.0, 1.0], 10.5).iter().sum::<usize>(), 32);
+        assert_eq!(
+            paper_ranks(&[1.0, 1.0, 1.0], 10.5).iter().sum::<usize>(),
+            32
+        );
     }
 }

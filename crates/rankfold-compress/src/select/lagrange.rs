@@ -1,7 +1,7 @@
 //! The least total loss within a budget: bisection of the price, then a greedy fill.
 
-use super::hull::{Vertex, lower_hull};
 use super::Allowance;
+use super::hull::{Vertex, lower_hull};
 use crate::curves::{LayerCurves, Point};
 use crate::error::CompressError;
 
@@ -58,10 +58,13 @@ pub(super) fn least_loss(
     }
     let left = allowance.limit - total(&choice);
     fill(&hulls, &mut choice, left);
-    let point = |(layer, (hull, &i)): (&LayerCurves, (&Vec<Vertex>, &usize))| {
-        layer.points[hull[i].index]
-    };
-    Ok(curves.iter().zip(hulls.iter().zip(&choice)).map(point).collect())
+    let point =
+        |(layer, (hull, &i)): (&LayerCurves, (&Vec<Vertex>, &usize))| layer.points[hull[i].index];
+    Ok(curves
+        .iter()
+        .zip(hulls.iter().zip(&choice))
+        .map(point)
+        .collect())
 }
 
 /// Spends what is left on the affordable step that lowers the loss most for its cost.
@@ -69,7 +72,8 @@ fn fill(hulls: &[Vec<Vertex>], choice: &mut [usize], mut left: u64) {
     loop {
         let steps = hulls.iter().enumerate().flat_map(|(layer, hull)| {
             let at = hull[choice[layer]];
-            let affordable = move |(_, v): &(usize, &Vertex)| v.cost > at.cost && v.cost - at.cost <= left;
+            let affordable =
+                move |(_, v): &(usize, &Vertex)| v.cost > at.cost && v.cost - at.cost <= left;
             let rate = move |(i, v): (usize, &Vertex)| {
                 let cost = v.cost - at.cost;
                 ((at.loss - v.loss) / cost as f64, layer, i, cost)

@@ -99,13 +99,15 @@ pub(crate) fn select(
 
 fn auto_loss(point: &Point) -> f64 {
     let distance = &point.distance;
-    distance
-        .damage
-        .unwrap_or_else(|| response_loss(point))
+    distance.damage.unwrap_or_else(|| response_loss(point))
 }
 
 fn response_loss(point: &Point) -> f64 {
-    point.distance.response.unwrap_or(point.distance.weight).powi(2)
+    point
+        .distance
+        .response
+        .unwrap_or(point.distance.weight)
+        .powi(2)
 }
 
 fn weight_loss(point: &Point) -> f64 {

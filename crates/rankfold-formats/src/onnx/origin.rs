@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use rankfold_graph::{Graph, Node, Op, Tensor, WeightName};
 
 use super::proto::{ModelProto, TensorProto};
+use crate::map::Mapping;
 
 /// The file that a graph came from: its nodes as they were, and all that the graph does not hold.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct OnnxOrigin {
     pub(super) groups: Vec<Group>,
     /// The version of the operators.
     pub(super) opset: i64,
+    /// The mapped files that hold the tensors.
+    pub(super) mappings: Vec<Mapping>,
 }
 
 /// A tensor of the file.

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use bytes::Bytes;
 use indexmap::IndexMap;
 use prost::Message;
 use rankfold_graph::ops::{Constant, Opaque};
@@ -17,7 +16,7 @@ use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::{Tensors, fact_of};
 use super::{NEWEST, OLDEST, OnnxFault};
 use crate::error::FormatError;
-use crate::map::map_file;
+use crate::map::Mapping;
 
 /// The model in the ONNX file at `path` as a graph, and what writing it back needs.
 ///
@@ -25,8 +24,8 @@ use crate::map::map_file;
 /// whose attributes have no counterpart in the graph; computations of shapes disappear into the
 /// nodes that they serve.
 pub fn read_onnx(path: &Path) -> Result<(Graph, OnnxOrigin), FormatError> {
-    let bytes = map_file(path)?;
-    crate::kind::of_plain(path, &bytes).and_then(|kind| match kind {
+    let mapping = Mapping::open(path)?;
+    crate::kind::of_plain(path, &mapping.bytes()).and_then(|kind| match kind {
         crate::FileKind::Onnx => Ok(()),
         got => Err(FormatError::WrongKind {
             path: path.to_owned(),
@@ -34,7 +33,7 @@ pub fn read_onnx(path: &Path) -> Result<(Graph, OnnxOrigin), FormatError> {
             got,
         }),
     })?;
-    import(path, bytes).map_err(|fault| FormatError::Onnx {
+    import(path, mapping).map_err(|fault| FormatError::Onnx {
         path: path.to_owned(),
         fault,
     })
@@ -56,6 +55,7 @@ pub(super) struct Import<'a> {
     pub(super) builder: GraphBuilder,
     pub(super) opset: i64,
     nodes: &'a [NodeProto],
+    mappings: &'a [Mapping],
     slots: HashMap<&'a str, Slot>,
     constants: IndexMap<&'a str, Tensor>,
     /// Matrices that are constants transposed: name and source.
@@ -75,8 +75,8 @@ pub(super) struct Import<'a> {
 /// Longer chains of deferred nodes are taken apart, so that materialising them is no deep recursion.
 const DEEPEST: usize = 128;
 
-fn import(path: &Path, bytes: Bytes) -> Result<(Graph, OnnxOrigin), OnnxFault> {
-    let mut model = ModelProto::decode(bytes).map_err(OnnxFault::Decode)?;
+fn import(path: &Path, mapping: Mapping) -> Result<(Graph, OnnxOrigin), OnnxFault> {
+    let mut model = ModelProto::decode(mapping.bytes()).map_err(OnnxFault::Decode)?;
     let mut graph = model.graph.take().ok_or(OnnxFault::NoGraph)?;
     let opset = model
         .opset_import
@@ -86,8 +86,9 @@ fn import(path: &Path, bytes: Bytes) -> Result<(Graph, OnnxOrigin), OnnxFault> {
     if !(OLDEST..=NEWEST).contains(&opset) {
         return Err(OnnxFault::Opset { got: opset });
     }
-    let initializers = initializers(path, &mut graph)?;
-    let mut import = Import::new(&graph, &initializers, opset)?;
+    let mut mappings = vec![mapping];
+    let initializers = initializers(path, &mut graph, &mut mappings)?;
+    let mut import = Import::new(&graph, &initializers, opset, &mappings)?;
     import.inputs(&graph, &initializers)?;
     let fusions = Fusions::find(&import);
     for index in 0..graph.node.len() {
@@ -118,6 +119,7 @@ fn import(path: &Path, bytes: Bytes) -> Result<(Graph, OnnxOrigin), OnnxFault> {
         initializers,
         groups,
         opset,
+        mappings,
     };
     Ok((finished, origin))
 }
@@ -126,6 +128,7 @@ fn import(path: &Path, bytes: Bytes) -> Result<(Graph, OnnxOrigin), OnnxFault> {
 fn initializers(
     path: &Path,
     graph: &mut GraphProto,
+    mappings: &mut Vec<Mapping>,
 ) -> Result<IndexMap<String, Initializer>, OnnxFault> {
     let mut tensors = Tensors::beside(path);
     let mut all = IndexMap::with_capacity(graph.initializer.len());
@@ -149,6 +152,7 @@ fn initializers(
             return Err(OnnxFault::Duplicate { name });
         }
     }
+    mappings.extend(tensors.into_files());
     Ok(all)
 }
 
@@ -157,6 +161,7 @@ impl<'a> Import<'a> {
         graph: &'a GraphProto,
         initializers: &'a IndexMap<String, Initializer>,
         opset: i64,
+        mappings: &'a [Mapping],
     ) -> Result<Self, OnnxFault> {
         let mut takers: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, node) in graph.node.iter().enumerate() {
@@ -175,6 +180,7 @@ impl<'a> Import<'a> {
             builder: GraphBuilder::new(""),
             opset,
             nodes: &graph.node,
+            mappings,
             slots: HashMap::new(),
             constants: IndexMap::new(),
             transposed: HashMap::new(),
@@ -264,6 +270,13 @@ impl<'a> Import<'a> {
     /// All tensors in the order of the file.
     pub(super) fn constants(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.constants.iter().map(|(name, tensor)| (*name, tensor))
+    }
+
+    /// Takes what is left of a copied tensor out of memory.
+    pub(super) fn release(&self, tensor: &Tensor) {
+        for mapping in self.mappings {
+            mapping.release(tensor.bytes());
+        }
     }
 
     /// The value that `name` stands for.

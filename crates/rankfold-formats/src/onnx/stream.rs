@@ -140,8 +140,8 @@ impl<'a> Layout<'a> {
         self.model.len() as u64 + tag + self.graph_len
     }
 
-    /// Writes the model's own file.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    /// Writes the model's own file; `release` is told what is not needed any more.
+    pub(super) fn write(&self, out: &mut impl Write, release: &dyn Fn(&[u8])) -> io::Result<()> {
         out.write_all(&self.model)?;
         field(out, GRAPH, self.graph_len)?;
         out.write_all(&self.graph)?;
@@ -150,20 +150,27 @@ impl<'a> Layout<'a> {
             out.write_all(&entry.header)?;
             if entry.inline > 0 {
                 field(out, RAW_DATA, entry.inline as u64)?;
-                out.write_all(&entry.stored.data())?;
+                let data = entry.stored.data();
+                out.write_all(&data)?;
+                release(&data);
             }
         }
         Ok(())
     }
 
     /// Writes the file beside it.
-    pub(super) fn write_beside(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write_beside(
+        &self,
+        out: &mut impl Write,
+        release: &dyn Fn(&[u8]),
+    ) -> io::Result<()> {
         let mut at = 0u64;
         for entry in &self.tensors {
             let Some(offset) = entry.offset else { continue };
             let data = entry.stored.data();
             out.write_all(&vec![0; (offset - at) as usize])?;
             out.write_all(&data)?;
+            release(&data);
             at = offset + data.len() as u64;
         }
         Ok(())

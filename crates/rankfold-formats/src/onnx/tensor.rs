@@ -11,7 +11,7 @@ use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::tensor_shape_proto::{Dimension, dimension};
 use super::proto::{TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 use crate::error::FormatError;
-use crate::map::map_file;
+use crate::map::Mapping;
 
 /// The element type that ONNX numbers so.
 pub(super) fn dtype_of(number: i32) -> Option<DType> {
@@ -99,7 +99,7 @@ pub(super) fn info_of(name: &str, fact: &Fact) -> ValueInfoProto {
 #[derive(Debug)]
 pub(super) struct Tensors {
     folder: PathBuf,
-    files: HashMap<String, Bytes>,
+    files: HashMap<String, Mapping>,
 }
 
 impl Tensors {
@@ -144,6 +144,11 @@ impl Tensors {
         Ok(Some(tensor))
     }
 
+    /// The files that were opened.
+    pub(super) fn into_files(self) -> impl Iterator<Item = Mapping> {
+        self.files.into_values()
+    }
+
     fn external(&mut self, proto: &TensorProto, len: usize) -> Result<Bytes, OnnxFault> {
         let entry = |key: &str| {
             let found = proto.external_data.iter().find(|e| e.key() == key);
@@ -158,11 +163,12 @@ impl Tensors {
         let (offset, length) = (number("offset", 0), number("length", len as u64));
         let tensor = proto.name().to_owned();
         let file = match self.files.get(&location) {
-            Some(file) => file.clone(),
+            Some(file) => file.bytes(),
             None => {
                 let file = self.open(&tensor, &location)?;
-                self.files.insert(location.clone(), file.clone());
-                file
+                let bytes = file.bytes();
+                self.files.insert(location.clone(), file);
+                bytes
             }
         };
         let end = offset.saturating_add(length);
@@ -177,7 +183,7 @@ impl Tensors {
         Ok(file.slice(offset as usize..end as usize))
     }
 
-    fn open(&self, tensor: &str, location: &str) -> Result<Bytes, OnnxFault> {
+    fn open(&self, tensor: &str, location: &str) -> Result<Mapping, OnnxFault> {
         let file = self.folder.join(location);
         let failed = |source| OnnxFault::External {
             tensor: tensor.to_owned(),
@@ -199,7 +205,7 @@ impl Tensors {
         if !real.starts_with(&folder) {
             return Err(outside());
         }
-        map_file(&real).map_err(|e| match e {
+        Mapping::open(&real).map_err(|e| match e {
             FormatError::Io { source, .. } => failed(source),
             other => failed(std::io::Error::other(other)),
         })

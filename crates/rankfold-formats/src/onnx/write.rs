@@ -59,16 +59,23 @@ pub fn write_onnx(
             .iter()
             .map(|(name, stored)| (name.as_str(), stored))
     };
+    let release = |data: &[u8]| {
+        for mapping in origin.iter().flat_map(|o| &o.mappings) {
+            mapping.release(data);
+        }
+    };
     let layout = Layout::new(model.clone(), tensors(), None);
     if !options.external_data && layout.len() < LIMIT {
-        return write_atomically(path, |out| layout.write(out).map_err(io(path)));
+        return write_atomically(path, |out| layout.write(out, &release).map_err(io(path)));
     }
     let mut beside = path.file_name().unwrap_or_default().to_owned();
     beside.push(".data");
     let layout = Layout::new(model, tensors(), Some(&beside.to_string_lossy()));
     let data = path.with_file_name(&beside);
-    write_atomically(&data, |out| layout.write_beside(out).map_err(io(&data)))?;
-    write_atomically(path, |out| layout.write(out).map_err(io(path)))
+    write_atomically(&data, |out| {
+        layout.write_beside(out, &release).map_err(io(&data))
+    })?;
+    write_atomically(path, |out| layout.write(out, &release).map_err(io(path)))
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> FormatError + '_ {

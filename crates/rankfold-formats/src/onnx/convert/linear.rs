@@ -38,7 +38,9 @@ impl Import<'_> {
             weights.push((source.into(), self.constant(source)?.clone()));
             source.into()
         } else {
-            let turned = transposed(self.constant(matrix)?)?;
+            let source = self.constant(matrix)?;
+            let turned = transposed(source)?;
+            self.release(source);
             let weight: (WeightName, Tensor) = if let Some((name, twin)) = self.twin(&turned) {
                 (name.into(), twin.clone())
             } else if self.only_multiplied(matrix) {

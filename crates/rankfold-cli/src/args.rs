@@ -1,0 +1,112 @@
+//! Options that several commands share.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+use rankfold_data::{DataSpec, Split};
+use rankfold_torch::DeviceChoice;
+
+/// How a model is named.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ArchArgs {
+    /// The network whose weights a bare checkpoint holds (see `rankfold zoo`)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) arch: Option<String>,
+
+    /// Classes of a zoo network, where it is not the checkpoint that tells
+    #[arg(long, value_name = "N")]
+    pub(crate) num_classes: Option<usize>,
+
+    /// Height and width of a zoo network's input
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) input_side: Option<usize>,
+
+    /// Undo ImageNet's normalisation inside googlenet, as torchvision's pretrained one does
+    #[arg(long)]
+    pub(crate) transform_input: bool,
+
+    /// Inner width of the LightLayers networks
+    #[arg(long, value_name = "K")]
+    pub(crate) k: Option<usize>,
+
+    /// The dictionary of a checkpoint to read, as `model_ema`
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+}
+
+/// Which data, and how they are prepared.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataArgs {
+    /// Data: mnist:DIR, fashion-mnist:DIR, cifar10:DIR, cifar100:DIR, images:DIR, tensors:FILE or shapes
+    #[arg(long, value_name = "KIND:PATH")]
+    pub(crate) data: Option<DataSpec>,
+
+    #[command(flatten)]
+    pub(crate) how: PreparationArgs,
+}
+
+/// How data are prepared.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PreparationArgs {
+    /// Mean per channel, for inputs in [0, 1]; the model's own by default
+    #[arg(long, value_name = "M,M,M", value_delimiter = ',', requires = "std")]
+    pub(crate) mean: Option<Vec<f32>>,
+
+    /// Standard deviation per channel
+    #[arg(long, value_name = "S,S,S", value_delimiter = ',', requires = "mean")]
+    pub(crate) std: Option<Vec<f32>>,
+
+    /// Side to which image folders are resized before the centre is cut out
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) resize: Option<usize>,
+}
+
+/// Which part of the data is looked at.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SplitArgs {
+    /// Part of the data: train, test, or a slice of one, as test[:5000]
+    #[arg(long, default_value = "test", value_name = "SPLIT")]
+    pub(crate) split: Split,
+
+    /// At most so many inputs, spread over the split
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<NonZeroUsize>,
+
+    /// Inputs that run at once
+    #[arg(long, default_value = "250", value_name = "N")]
+    pub(crate) batch: NonZeroUsize,
+}
+
+/// Where a model runs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeviceArgs {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
+
+    /// Threads of one operation; all cores by default
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+impl DeviceArgs {
+    /// The device, and the number of threads set.
+    pub(crate) fn resolve(&self) -> crate::failure::Outcome<rankfold_torch::Device> {
+        if let Some(threads) = self.threads {
+            rankfold_torch::set_threads(threads);
+        }
+        Ok(self.device.resolve()?)
+    }
+}
+
+/// A model: a file, or zoo:NAME.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArgs {
+    /// A compressed model, a checkpoint with --arch, or zoo:NAME for seeded random weights
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) arch: ArchArgs,
+}

@@ -1,0 +1,355 @@
+//! From the options that `plan` and `compress` share to a request.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use rankfold_compress::{Budget, CurveOptions, Form, LayerRank, Limit, Request, Resource, Select};
+use serde::Deserialize;
+
+use crate::failure::{Failure, Kind, Outcome};
+
+/// How much smaller, and how the ranks are chosen.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BudgetArgs {
+    #[command(flatten)]
+    limit: LimitArgs,
+
+    /// How ranks are chosen within a budget
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    select: SelectArg,
+
+    /// Forms that layers may take
+    #[arg(long, value_delimiter = ',', value_name = "FORM,FORM")]
+    forms: Vec<Form>,
+
+    /// Only layers whose names match these globs
+    #[arg(long, value_delimiter = ',', value_name = "GLOB,GLOB")]
+    only: Vec<String>,
+
+    /// No layers whose names match these globs
+    #[arg(long, value_delimiter = ',', value_name = "GLOB,GLOB")]
+    skip: Vec<String>,
+
+    /// Seed of every random choice
+    #[arg(long, default_value = "0", value_name = "N")]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+struct LimitArgs {
+    /// Share of the parameters to remove, as 75%
+    #[arg(long, value_name = "P%")]
+    params_removed: Option<Percent>,
+
+    /// How many times fewer parameters, as 4x
+    #[arg(long, value_name = "X")]
+    params: Option<Factor>,
+
+    /// How many times fewer multiply-accumulates, as 3x
+    #[arg(long, value_name = "X")]
+    macs: Option<Factor>,
+
+    /// Size of the written weights, as 2MB
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
+
+    /// Share of every layer's energy to keep, as 0.9
+    #[arg(long, value_name = "SHARE")]
+    energy: Option<Share>,
+
+    /// One rank for all convolutions and one for all linear layers, as conv=100,fc=300
+    #[arg(long, value_name = "conv=R,fc=R")]
+    uniform_rank: Option<UniformRank>,
+
+    /// A TOML file of layers and ranks, one `"layer" = rank` a line
+    #[arg(long, value_name = "FILE")]
+    ranks: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SelectArg {
+    /// All forms compete by their effect on the output, as far as data tell
+    Auto,
+    /// All forms compete by relative response error
+    Response,
+    /// All forms compete by relative weight error
+    WeightError,
+    /// The paper's forms at one rank
+    Uniform,
+    /// The paper's forms at ranks proportional to parameters
+    Proportional,
+    /// The paper's forms with as much energy kept in every layer
+    Energy,
+    /// The paper's forms at ranks in proportion to EVBMF estimates
+    Evbmf,
+}
+
+impl From<SelectArg> for Select {
+    fn from(arg: SelectArg) -> Self {
+        match arg {
+            SelectArg::Auto => Self::Auto,
+            SelectArg::Response => Self::Response,
+            SelectArg::WeightError => Self::WeightError,
+            SelectArg::Uniform => Self::Uniform,
+            SelectArg::Proportional => Self::Proportional,
+            SelectArg::Energy => Self::Energy,
+            SelectArg::Evbmf => Self::Evbmf,
+        }
+    }
+}
+
+impl BudgetArgs {
+    /// True where some budget was given.
+    pub(crate) fn is_given(&self) -> bool {
+        let limit = &self.limit;
+        limit.params_removed.is_some()
+            || limit.params.is_some()
+            || limit.macs.is_some()
+            || limit.size.is_some()
+            || limit.energy.is_some()
+            || limit.uniform_rank.is_some()
+            || limit.ranks.is_some()
+    }
+
+    /// The request, with numbers stored in so many bytes each.
+    pub(crate) fn request(&self, element_bytes: u64) -> Outcome<Request> {
+        let (budget, words) = self.budget()?;
+        let fixed = matches!(budget, Budget::Ranks(_) | Budget::UniformRank { .. });
+        if fixed && self.select != SelectArg::Auto {
+            return Err(
+                Failure::usage("--select chooses ranks, and the ranks are given")
+                    .hint("leave --select out, or give a budget instead of ranks"),
+            );
+        }
+        let mut request = Request::new(budget);
+        request.select = self.select.into();
+        request.only = self.only.clone();
+        request.skip = self.skip.clone();
+        request.element_bytes = element_bytes;
+        request.words = words;
+        request.curves = CurveOptions {
+            seed: self.seed,
+            ..CurveOptions::default()
+        };
+        if !self.forms.is_empty() {
+            request.forms = self.forms.clone();
+        }
+        Ok(request)
+    }
+
+    fn budget(&self) -> Outcome<(Budget, String)> {
+        let within = |resource, limit| Budget::Within { resource, limit };
+        let limit = &self.limit;
+        Ok(if let Some(Percent(removed)) = limit.params_removed {
+            let share = Limit::Share(1.0 - removed / 100.0);
+            (
+                within(Resource::Parameters, share),
+                format!("params-removed {removed}%"),
+            )
+        } else if let Some(Factor(times)) = limit.params {
+            let share = Limit::Share(1.0 / times);
+            (
+                within(Resource::Parameters, share),
+                format!("params {times}x"),
+            )
+        } else if let Some(Factor(times)) = limit.macs {
+            (
+                within(Resource::Macs, Limit::Share(1.0 / times)),
+                format!("macs {times}x"),
+            )
+        } else if let Some(Size(bytes)) = limit.size {
+            (
+                within(Resource::Bytes, Limit::AtMost(bytes)),
+                format!("size {bytes} bytes"),
+            )
+        } else if let Some(Share(share)) = limit.energy {
+            (Budget::Energy(share), format!("energy {share}"))
+        } else if let Some(ranks) = limit.uniform_rank {
+            let UniformRank { conv, fc } = ranks;
+            let part = |name, rank: Option<usize>| rank.map(|r| format!("{name}={r}"));
+            let words: Vec<String> = [part("conv", conv), part("fc", fc)]
+                .into_iter()
+                .flatten()
+                .collect();
+            (
+                Budget::UniformRank { conv, fc },
+                format!("uniform-rank {}", words.join(",")),
+            )
+        } else if let Some(file) = &limit.ranks {
+            (
+                Budget::Ranks(read_ranks(file)?),
+                format!("ranks {}", file.display()),
+            )
+        } else {
+            return Err(Failure::usage("no budget was given").hint(
+                "give one of --params-removed, --params, --macs, --size, --energy, \
+                 --uniform-rank, --ranks or --plan",
+            ));
+        })
+    }
+}
+
+/// `"layer" = rank`, or `"layer" = { rank = …, form = … }`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum RankEntry {
+    Rank(rankfold_compress::Rank),
+    Form {
+        rank: rankfold_compress::Rank,
+        form: Form,
+    },
+}
+
+fn read_ranks(file: &std::path::Path) -> Outcome<Vec<LayerRank>> {
+    let text = std::fs::read_to_string(file).map_err(|e| Failure::io(file, &e))?;
+    let entries: std::collections::BTreeMap<String, RankEntry> =
+        toml::from_str(&text).map_err(|e| {
+            Failure::new(Kind::BadFile, format!("{}: {e}", file.display()))
+                .hint("one line a layer: \"features.3\" = 50, or \"features.3\" = { rank = 50, form = \"cp3\" }")
+        })?;
+    let entry = |(layer, entry)| match entry {
+        RankEntry::Rank(rank) => LayerRank {
+            layer,
+            rank,
+            form: None,
+        },
+        RankEntry::Form { rank, form } => LayerRank {
+            layer,
+            rank,
+            form: Some(form),
+        },
+    };
+    Ok(entries.into_iter().map(entry).collect())
+}
+
+/// A percentage between 0 and 100.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Percent(f64);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix('%').unwrap_or(text).trim();
+        match number.parse::<f64>() {
+            Ok(percent) if (0.0..100.0).contains(&percent) => Ok(Self(percent)),
+            _ => Err("expected a percentage from 0 to below 100, as 75%".to_owned()),
+        }
+    }
+}
+
+/// A factor of at least one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Factor(f64);
+
+impl FromStr for Factor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.strip_suffix(['x', 'X', '×']).unwrap_or(text).trim();
+        match number.parse::<f64>() {
+            Ok(factor) if factor >= 1.0 && factor.is_finite() => Ok(Self(factor)),
+            _ => Err("expected a factor of at least 1, as 4x".to_owned()),
+        }
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Size(u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text
+            .find(|c: char| c.is_ascii_alphabetic())
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => 1.0,
+            "kb" | "k" => 1e3,
+            "mb" | "m" => 1e6,
+            "gb" | "g" => 1e9,
+            "kib" => 1024.0,
+            "mib" => 1024.0 * 1024.0,
+            "gib" => 1024.0 * 1024.0 * 1024.0,
+            _ => return Err("expected a size, as 900kB or 2MB".to_owned()),
+        };
+        match number.trim().parse::<f64>() {
+            Ok(number) if number > 0.0 && number.is_finite() => Ok(Self((number * unit) as u64)),
+            _ => Err("expected a size, as 900kB or 2MB".to_owned()),
+        }
+    }
+}
+
+/// A share between 0 and 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Share(f64);
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            Ok(share) if share > 0.0 && share <= 1.0 => Ok(Self(share)),
+            _ => Err("expected a share above 0 and at most 1, as 0.9".to_owned()),
+        }
+    }
+}
+
+/// `conv=R,fc=R`, either part alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct UniformRank {
+    conv: Option<usize>,
+    fc: Option<usize>,
+}
+
+impl FromStr for UniformRank {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected conv=R,fc=R with ranks of at least 1".to_owned();
+        let mut ranks = Self {
+            conv: None,
+            fc: None,
+        };
+        for part in text.split(',') {
+            let (name, rank) = part.split_once('=').ok_or_else(expected)?;
+            let rank = rank.parse().ok().filter(|&r: &usize| r > 0);
+            let place = match name {
+                "conv" => &mut ranks.conv,
+                "fc" => &mut ranks.fc,
+                _ => return Err(expected()),
+            };
+            *place = Some(rank.ok_or_else(expected)?);
+        }
+        Ok(ranks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_parse_as_people_write_them() {
+        assert_eq!("75%".parse(), Ok(Percent(75.0)));
+        assert_eq!("12.5".parse(), Ok(Percent(12.5)));
+        assert!("100%".parse::<Percent>().is_err());
+        assert_eq!("4x".parse(), Ok(Factor(4.0)));
+        assert!("0.5x".parse::<Factor>().is_err());
+        assert_eq!("2MB".parse(), Ok(Size(2_000_000)));
+        assert_eq!("1.5KiB".parse(), Ok(Size(1536)));
+        assert!("two".parse::<Size>().is_err());
+        let ranks = UniformRank {
+            conv: Some(100),
+            fc: None,
+        };
+        assert_eq!("conv=100".parse(), Ok(ranks));
+        assert!("conv=0".parse::<UniformRank>().is_err());
+        assert!("pool=3".parse::<UniformRank>().is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! Inputs without labels: what compression learns from and what it decides by.
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+use rankfold_data::{Dataset, Split};
+use rankfold_graph::Graph;
+use rankfold_torch::{Device, ProbeOptions, TorchProbe};
+
+use crate::args::{DataArgs, DeviceArgs};
+use crate::data;
+use crate::failure::Outcome;
+
+/// What data-aware compression looks at.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CalibrationArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+
+    /// Inputs to calibrate on; labels are not read
+    #[arg(long, default_value = "1024", value_name = "N")]
+    pub(crate) calibrate: NonZeroUsize,
+
+    /// Part of the data to calibrate on
+    #[arg(long, default_value = "train", value_name = "SPLIT")]
+    pub(crate) calibrate_split: Split,
+}
+
+/// Calibration inputs and where the model runs on them.
+#[derive(Debug)]
+pub(crate) struct Calibration {
+    inputs: Dataset,
+    normalization: rankfold_data::Normalization,
+    device: Device,
+    seed: u64,
+}
+
+impl Calibration {
+    /// The calibration inputs, where data were given.
+    pub(crate) fn open(
+        args: &CalibrationArgs,
+        graph: &Graph,
+        device: &DeviceArgs,
+        seed: u64,
+    ) -> Outcome<Option<Self>> {
+        let Some(spec) = &args.data.data else {
+            return Ok(None);
+        };
+        let how = &args.data.how;
+        let data = data::open(spec, graph, how, &args.calibrate_split, None)?;
+        let wanted = usize::from(args.calibrate).min(data.len());
+        Ok(Some(Self {
+            inputs: data.calibration(wanted, seed)?,
+            normalization: data::normalization(graph, how)?,
+            device: device.resolve()?,
+            seed,
+        }))
+    }
+
+    /// Which inputs these are, in words that tell them from others.
+    pub(crate) fn identity(&self) -> String {
+        format!(
+            "{} inputs of {} {}, seed {}",
+            self.inputs.len(),
+            self.inputs.spec(),
+            self.inputs.split(),
+            self.seed
+        )
+    }
+
+    /// A probe that runs the model on them.
+    pub(crate) fn probe(&self, original: &Graph) -> Outcome<TorchProbe> {
+        Ok(TorchProbe::new(
+            original,
+            self.inputs.clone(),
+            self.normalization.clone(),
+            ProbeOptions {
+                device: self.device,
+                seed: self.seed,
+                ..ProbeOptions::default()
+            },
+        )?)
+    }
+}

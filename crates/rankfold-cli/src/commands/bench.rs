@@ -1,0 +1,223 @@
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use rankfold_torch::{
+    Device, Executor, Layout, Options, Repeat, Timing, bench, check_finite, memory_use,
+    random_inputs,
+};
+use serde::Serialize;
+
+use crate::args::{ArchArgs, DeviceArgs};
+use crate::failure::{Failure, Kind, Outcome};
+use crate::interrupt;
+use crate::model::{Loaded, is_bare, load};
+use crate::output::{bytes, say, say_json, table};
+use crate::progress;
+
+/// Measure how long a model takes, or two models in turn
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The model
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+
+    /// Another model, measured in turn with the first
+    #[arg(value_name = "OTHER")]
+    other: Option<PathBuf>,
+
+    #[command(flatten)]
+    arch: ArchArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// Batch sizes
+    #[arg(long, value_delimiter = ',', default_value = "1,8", value_name = "N,N")]
+    batch: Vec<NonZeroUsize>,
+
+    /// How images lie in memory; auto measures both and takes the faster for each model
+    #[arg(long, value_enum, default_value = "auto")]
+    layout: LayoutArg,
+
+    /// Measurements of every model
+    #[arg(long, default_value = "25", value_name = "N")]
+    repeat: NonZeroUsize,
+
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LayoutArg {
+    /// The faster of the two
+    Auto,
+    /// Channel after channel
+    Nchw,
+    /// Channels last
+    Nhwc,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    model: String,
+    batch: usize,
+    layout: &'static str,
+    median_ms: f64,
+    quartiles_ms: [f64; 2],
+    /// The first model's median over this one's.
+    speedup: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    rows: Vec<Row>,
+    threads: usize,
+    device: String,
+    peak_memory_bytes: u64,
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Outcome {
+        let device = self.device.resolve()?;
+        let mut models = Vec::new();
+        for path in std::iter::once(&self.model).chain(&self.other) {
+            let bare = is_bare(
+                path,
+                &ArchArgs {
+                    arch: None,
+                    ..self.arch.clone()
+                },
+            )?;
+            let arch = match bare || models.is_empty() {
+                true => self.arch.clone(),
+                false => ArchArgs {
+                    arch: None,
+                    ..self.arch.clone()
+                },
+            };
+            let loaded = load(path, &arch)?;
+            check_finite(&loaded.graph)?;
+            models.push((path.display().to_string(), loaded));
+        }
+        let bar = progress::bar("timing", self.batch.len() as u64);
+        let mut rows = Vec::new();
+        for &batch in &self.batch {
+            rows.extend(self.at_batch(&models, batch.into(), device)?);
+            bar.inc(1);
+            interrupt::check()?;
+        }
+        bar.finish_and_clear();
+        let memory = memory_use().map_err(|e| Failure::new(Kind::Inside, e))?;
+        let report = Report {
+            rows,
+            threads: rankfold_torch::threads(),
+            device: device.to_string(),
+            peak_memory_bytes: memory.peak,
+        };
+        match self.json {
+            true => say_json(&report),
+            false => say(text(&report)),
+        }
+    }
+
+    fn at_batch(
+        &self,
+        models: &[(String, Loaded)],
+        batch: usize,
+        device: Device,
+    ) -> Outcome<Vec<Row>> {
+        let executor = |loaded: &Loaded, layout| {
+            Executor::new(
+                &loaded.graph,
+                Options {
+                    device,
+                    layout,
+                    ..Options::default()
+                },
+            )
+        };
+        let quick = Repeat {
+            warmup: 2,
+            samples: 5,
+            ..Repeat::default()
+        };
+        let mut chosen = Vec::new();
+        for (_, loaded) in models {
+            let layouts: &[Layout] = match self.layout {
+                LayoutArg::Auto => &[Layout::Nhwc, Layout::Nchw],
+                LayoutArg::Nchw => &[Layout::Nchw],
+                LayoutArg::Nhwc => &[Layout::Nhwc],
+            };
+            let mut candidates = Vec::new();
+            for &layout in layouts {
+                candidates.push(executor(loaded, layout)?);
+            }
+            let best = match &candidates[..] {
+                [_] => 0,
+                _ => {
+                    let inputs = random_inputs(&candidates[0], batch, 0)?;
+                    let refs: Vec<&Executor> = candidates.iter().collect();
+                    let timings = bench(&refs, &inputs, quick)?;
+                    usize::from(timings[1].median() < timings[0].median())
+                }
+            };
+            chosen.push(candidates.swap_remove(best));
+            interrupt::check()?;
+        }
+        let inputs = random_inputs(&chosen[0], batch, 0)?;
+        let refs: Vec<&Executor> = chosen.iter().collect();
+        let repeat = Repeat {
+            samples: self.repeat.into(),
+            ..Repeat::default()
+        };
+        let timings = bench(&refs, &inputs, repeat)?;
+        let first = timings[0].median();
+        let row =
+            |((name, _), (executor, timing)): (&(String, Loaded), (&Executor, &Timing))| Row {
+                model: name.clone(),
+                batch,
+                layout: match executor.options().layout {
+                    Layout::Nchw => "nchw",
+                    Layout::Nhwc => "nhwc",
+                },
+                median_ms: 1e3 * timing.median(),
+                quartiles_ms: timing.quartiles().map(|s| 1e3 * s),
+                speedup: first / timing.median(),
+            };
+        Ok(models
+            .iter()
+            .zip(chosen.iter().zip(&timings))
+            .map(row)
+            .collect())
+    }
+}
+
+fn text(report: &Report) -> String {
+    let rows = report.rows.iter().map(|row| {
+        vec![
+            row.model.clone(),
+            row.batch.to_string(),
+            row.layout.to_owned(),
+            format!("{:.3}", row.median_ms),
+            format!("{:.3} – {:.3}", row.quartiles_ms[0], row.quartiles_ms[1]),
+            format!("×{:.2}", row.speedup),
+        ]
+    });
+    let header = [
+        "model",
+        "batch",
+        "layout",
+        "median ms",
+        "quartiles ms",
+        "speed",
+    ];
+    format!(
+        "{}\n\n{}, {} threads, peak memory {}",
+        table(&header, &[0, 2], rows.collect()),
+        report.device,
+        report.threads,
+        bytes(report.peak_memory_bytes)
+    )
+}

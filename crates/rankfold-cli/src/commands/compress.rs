@@ -1,0 +1,299 @@
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use rankfold_compress::{
+    Layer, Outcome as LayerOutcome, Plan, Probe, Statistics, apply, reconstruct,
+};
+use rankfold_data::Split;
+use rankfold_decompose::Control;
+use rankfold_graph::{CostModel, DType, Graph};
+use rankfold_torch::{TorchProbe, check_finite};
+use serde_json::{Map, Value, json};
+
+use crate::accuracy::{Scores, measure};
+use crate::args::{DeviceArgs, ModelArgs};
+use crate::budget::BudgetArgs;
+use crate::calibration::{Calibration, CalibrationArgs};
+use crate::data;
+use crate::failure::{Failure, Outcome};
+use crate::folder::OutFolder;
+use crate::interrupt;
+use crate::model::{Loaded, load};
+use crate::output::{note, say};
+use crate::planning;
+use crate::progress;
+use crate::record::{Record, Side};
+
+/// Make a model smaller and write it with everything that is needed to use it
+#[derive(Debug, Args)]
+pub(crate) struct Compress {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    budget: BudgetArgs,
+
+    /// A plan instead of a budget (see `rankfold plan`)
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+
+    #[command(flatten)]
+    calibration: CalibrationArgs,
+
+    /// Part of the data on which accuracy is measured before and after; where there are labels
+    #[arg(long, default_value = "test", value_name = "SPLIT")]
+    split: Split,
+
+    /// How much work accuracy is worth: best adds what --reconstruct does
+    #[arg(long, value_enum, default_value = "normal")]
+    effort: Effort,
+
+    /// Fit the factors anew, layer by layer, to inputs from the already compressed network
+    #[arg(long)]
+    reconstruct: bool,
+
+    /// Re-estimate batch-norm statistics: where it is measured to help, always, or never
+    #[arg(long, value_enum, default_value = "auto")]
+    recalibrate: Recalibrate,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// The type in which weights are stored
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: DTypeArg,
+
+    /// The folder that is written
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+
+    /// Replace the folder if it is there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Effort {
+    /// Closed forms
+    Normal,
+    /// Also what takes longer
+    Best,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Recalibrate {
+    /// Where held-back inputs say that it helps
+    Auto,
+    /// Whether it helps or not
+    Always,
+    /// Not at all
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DTypeArg {
+    /// 32-bit floats
+    F32,
+    /// IEEE half precision
+    F16,
+    /// The upper half of 32-bit floats
+    Bf16,
+}
+
+impl From<DTypeArg> for DType {
+    fn from(arg: DTypeArg) -> Self {
+        match arg {
+            DTypeArg::F32 => Self::F32,
+            DTypeArg::F16 => Self::F16,
+            DTypeArg::Bf16 => Self::BF16,
+        }
+    }
+}
+
+impl Compress {
+    pub(crate) fn run(self) -> Outcome {
+        match (&self.plan, self.budget.is_given()) {
+            (Some(_), true) => {
+                return Err(Failure::usage("a plan and a budget were given")
+                    .hint("give --plan, or a budget such as --params-removed 75%"));
+            }
+            (None, false) => {
+                self.budget.request(4)?;
+            }
+            _ => {}
+        }
+        let out = OutFolder::claim(&self.output, self.force)?;
+        let loaded = load(&self.model.model, &self.model.arch)?;
+        check_finite(&loaded.graph)?;
+        let calibration = Calibration::open(
+            &self.calibration,
+            &loaded.graph,
+            &self.device,
+            self.budget.seed,
+        )?;
+        let mut probe = calibration
+            .as_ref()
+            .map(|calibration| calibration.probe(&loaded.graph))
+            .transpose()?;
+        let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
+        let plan = self.plan(&loaded, &statistics)?;
+        let store = out.store(&loaded, &plan, calibration.as_ref())?;
+        let (compressed, outcomes) = decompose(&loaded.graph, &plan, &statistics, &store)?;
+        let (compressed, steps) = self.adjust(
+            &loaded.graph,
+            compressed,
+            &plan,
+            &statistics,
+            probe.as_mut(),
+        )?;
+        let before = self.side(&loaded.graph, loaded.file_bytes())?;
+        let record = Record::new(&loaded, &plan, &outcomes, steps, calibration.as_ref())?;
+        let model = out.write(&compressed, &plan, &record, self.dtype.into())?;
+        // What is reported is what was written: the file is read back and measured.
+        let after = self.side(&model.graph, Some(model.file_bytes))?;
+        let report = record.report(before, after, &loaded.graph, &model.graph);
+        out.finish(&report)?;
+        say(report.text())?;
+        note(format!("wrote {}", self.output.display()));
+        Ok(())
+    }
+
+    fn plan(&self, loaded: &Loaded, statistics: &Statistics) -> Outcome<Plan> {
+        let Some(path) = &self.plan else {
+            let dtype: DType = self.dtype.into();
+            let request = self.budget.request(dtype.size() as u64)?;
+            return Ok(planning::plan(&loaded.graph, &request, statistics)?.plan);
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+        let plan = Plan::from_toml(&text)?;
+        plan.check(&loaded.graph)?;
+        Ok(plan)
+    }
+
+    /// What is done to the factored network as a whole. Each step stays only where inputs held back say
+    /// that it brings the outputs closer to the original's, or where it was asked for.
+    fn adjust(
+        &self,
+        original: &Graph,
+        factored: Graph,
+        plan: &Plan,
+        statistics: &Statistics,
+        probe: Option<&mut TorchProbe>,
+    ) -> Outcome<(Graph, Value)> {
+        let Some(probe) = probe else {
+            if self.recalibrate == Recalibrate::Always || self.reconstruct {
+                return Err(Failure::usage("this needs inputs to run the model on")
+                    .hint("give --data KIND:PATH, or leave --reconstruct and --recalibrate out"));
+            }
+            note("no data given: factors minimise weight errors, and accuracy is not measured");
+            return Ok((factored, json!({ "data": false })));
+        };
+        let mut steps = Steps::new(factored, probe)?;
+        if self.reconstruct || self.effort == Effort::Best {
+            let graph = reconstructed(original, &steps.graph, plan, statistics, probe)?;
+            steps.offer("reconstructed", graph, self.reconstruct, probe)?;
+        }
+        if self.recalibrate != Recalibrate::Never {
+            let graph = probe.recalibrated(&steps.graph)?;
+            let always = self.recalibrate == Recalibrate::Always;
+            steps.offer("recalibrated", graph, always, probe)?;
+        }
+        Ok((steps.graph, Value::Object(steps.record)))
+    }
+
+    fn side(&self, graph: &Graph, file_bytes: Option<u64>) -> Outcome<Side> {
+        let cost = graph.cost(CostModel::True).unwrap_or_default();
+        Ok(Side {
+            cost,
+            file_bytes,
+            scores: self.scores(graph)?,
+        })
+    }
+
+    fn scores(&self, graph: &Graph) -> Outcome<Option<Scores>> {
+        let Some(spec) = &self.calibration.data.data else {
+            return Ok(None);
+        };
+        let how = &self.calibration.data.how;
+        let data = data::open(spec, graph, how, &self.split, None)?;
+        if !data.labelled() {
+            return Ok(None);
+        }
+        let device = self.device.resolve()?;
+        measure(graph, data, how, 250, device).map(Some)
+    }
+}
+
+/// The network as it stands, its divergence from the original, and what has been tried.
+struct Steps {
+    graph: Graph,
+    divergence: f64,
+    record: Map<String, Value>,
+}
+
+impl Steps {
+    fn new(graph: Graph, probe: &mut TorchProbe) -> Outcome<Self> {
+        let divergence = probe.divergence(&graph)?;
+        let mut record = Map::new();
+        record.insert("divergence".to_owned(), json!(divergence));
+        Ok(Self {
+            graph,
+            divergence,
+            record,
+        })
+    }
+
+    /// Takes a changed network where it diverges less, or in any case.
+    fn offer(&mut self, step: &str, graph: Graph, always: bool, probe: &mut TorchProbe) -> Outcome {
+        interrupt::check()?;
+        let divergence = probe.divergence(&graph)?;
+        let taken = always || divergence < self.divergence;
+        let entry = json!({ "divergence": divergence, "taken": taken });
+        self.record.insert(step.to_owned(), entry);
+        if taken {
+            self.graph = graph;
+            self.divergence = divergence;
+        }
+        Ok(())
+    }
+}
+
+fn reconstructed(
+    original: &Graph,
+    factored: &Graph,
+    plan: &Plan,
+    statistics: &Statistics,
+    probe: &mut TorchProbe,
+) -> Outcome<Graph> {
+    let bar = progress::bar("refitting", Layer::all(original).len() as u64);
+    let finished = |name: &str| {
+        bar.inc(1);
+        bar.set_message(name.to_owned());
+    };
+    let control = Control::default().cancel_with(interrupt::flag());
+    let done = reconstruct(
+        original, factored, plan, statistics, probe, control, &finished,
+    );
+    bar.finish_and_clear();
+    interrupt::check()?;
+    Ok(done?)
+}
+
+fn decompose(
+    graph: &Graph,
+    plan: &Plan,
+    statistics: &Statistics,
+    store: &dyn rankfold_compress::FactorStore,
+) -> Outcome<(Graph, Vec<LayerOutcome>)> {
+    let changed = plan.layers.iter().filter(|layer| layer.rank.is_some());
+    let bar = progress::bar("decomposing", changed.count() as u64);
+    let finished = |name: &str| {
+        bar.inc(1);
+        bar.set_message(name.to_owned());
+    };
+    let control = Control::default().cancel_with(interrupt::flag());
+    let done = apply(graph, plan, statistics, store, control, &finished);
+    bar.finish_and_clear();
+    interrupt::check()?;
+    Ok(done?)
+}

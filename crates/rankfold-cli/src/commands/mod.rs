@@ -1,0 +1,44 @@
+//! The subcommands, one file each.
+
+mod bench;
+mod compare;
+mod completions;
+mod compress;
+mod eval;
+mod inspect;
+mod man;
+mod plan;
+mod zoo;
+
+use clap::Subcommand;
+
+use crate::failure::Outcome;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Compress(Box<compress::Compress>),
+    Plan(Box<plan::PlanCommand>),
+    Inspect(inspect::Inspect),
+    Eval(eval::Eval),
+    Compare(compare::Compare),
+    Bench(bench::Bench),
+    Zoo(zoo::Zoo),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Outcome {
+        match self {
+            Self::Compress(command) => command.run(),
+            Self::Plan(command) => command.run(),
+            Self::Inspect(command) => command.run(),
+            Self::Eval(command) => command.run(),
+            Self::Compare(command) => command.run(),
+            Self::Bench(command) => command.run(),
+            Self::Zoo(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::args::{DeviceArgs, ModelArgs};
+use crate::budget::BudgetArgs;
+use crate::calibration::{Calibration, CalibrationArgs};
+use crate::failure::{Failure, Outcome};
+use crate::model::load;
+use crate::output::{note, say};
+use crate::planning;
+
+/// Choose a form and a rank for every layer and write them down, without compressing anything
+#[derive(Debug, Args)]
+pub(crate) struct PlanCommand {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    budget: BudgetArgs,
+
+    #[command(flatten)]
+    calibration: CalibrationArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// Where the plan is written; stdout by default
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+impl PlanCommand {
+    pub(crate) fn run(self) -> Outcome {
+        let loaded = load(&self.model.model, &self.model.arch)?;
+        let request = self.budget.request(4)?;
+        let calibration = Calibration::open(
+            &self.calibration,
+            &loaded.graph,
+            &self.device,
+            self.budget.seed,
+        )?;
+        let mut probe = calibration
+            .as_ref()
+            .map(|c| c.probe(&loaded.graph))
+            .transpose()?;
+        let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
+        let planned = planning::plan(&loaded.graph, &request, &statistics)?;
+        let text = planned.plan.to_toml();
+        let Some(path) = &self.output else {
+            return say(text.trim_end());
+        };
+        rankfold_formats::write_atomically(path, |writer| {
+            use std::io::Write;
+            writer
+                .write_all(text.as_bytes())
+                .map_err(|source| rankfold_formats::FormatError::Io {
+                    path: path.clone(),
+                    source,
+                })
+        })
+        .map_err(Failure::from)?;
+        note(format!("wrote {}", path.display()));
+        Ok(())
+    }
+}

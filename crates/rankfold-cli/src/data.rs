@@ -1,0 +1,92 @@
+//! From options to batches that fit a model.
+
+use rankfold_data::{Dataset, ImageSize, Loader, LoaderOptions, Normalization};
+use rankfold_graph::Graph;
+
+use crate::args::{DataArgs, PreparationArgs, SplitArgs};
+use crate::failure::{Failure, Kind, Outcome};
+
+/// The data that `--data` names, or an error that says which option is missing.
+pub(crate) fn required(data: &DataArgs, graph: &Graph, split: &SplitArgs) -> Outcome<Dataset> {
+    let Some(spec) = &data.data else {
+        return Err(
+            Failure::usage("this needs data").hint("give --data KIND:PATH, or --data shapes")
+        );
+    };
+    open(
+        spec,
+        graph,
+        &data.how,
+        &split.split,
+        split.limit.map(Into::into),
+    )
+}
+
+/// Opens a split, images sized for the graph's input.
+pub(crate) fn open(
+    spec: &rankfold_data::DataSpec,
+    graph: &Graph,
+    how: &PreparationArgs,
+    split: &rankfold_data::Split,
+    limit: Option<usize>,
+) -> Outcome<Dataset> {
+    let size = image_size(graph, how)?;
+    let data = Dataset::open(spec, split, size)?;
+    let data = match limit {
+        Some(limit) => data.limit(limit)?,
+        None => data,
+    };
+    check_classes(graph, &data)?;
+    Ok(data)
+}
+
+/// Every item once, in order, normalised as the model wants it.
+pub(crate) fn loader(
+    graph: &Graph,
+    data: Dataset,
+    how: &PreparationArgs,
+    batch: usize,
+) -> Outcome<Loader> {
+    let options = LoaderOptions::evaluate(batch, normalization(graph, how)?);
+    Ok(Loader::new(data, options)?)
+}
+
+/// The model's normalisation, or that of the command line.
+pub(crate) fn normalization(graph: &Graph, how: &PreparationArgs) -> Outcome<Normalization> {
+    if let (Some(mean), Some(std)) = (&how.mean, &how.std) {
+        return Ok(Normalization::new(mean.clone(), std.clone())?);
+    }
+    Ok(match &graph.meta().normalization {
+        Some(own) => Normalization::new(own.mean.clone(), own.std.clone())?,
+        None => Normalization::unit(),
+    })
+}
+
+fn image_size(graph: &Graph, how: &PreparationArgs) -> Outcome<ImageSize> {
+    let input = graph
+        .inputs()
+        .first()
+        .and_then(|&id| graph.fact(id).shape.as_ref());
+    let side = input.and_then(|shape| (shape.len() == 4).then(|| shape[3].fixed()).flatten());
+    Ok(match (side, how.resize) {
+        (Some(crop), Some(resize)) => ImageSize::new(resize, crop)?,
+        (Some(crop), None) => ImageSize::for_input(crop)?,
+        (None, _) => ImageSize::default(),
+    })
+}
+
+fn check_classes(graph: &Graph, data: &Dataset) -> Outcome {
+    let output = graph
+        .outputs()
+        .first()
+        .and_then(|&id| graph.fact(id).shape.as_ref());
+    let scores = output.and_then(|shape| (shape.len() == 2).then(|| shape[1].fixed()).flatten());
+    match (scores, data.classes()) {
+        (Some(scores), Some(classes)) if classes > scores => Err(Failure::new(
+            Kind::Usage,
+            format!("the data have {classes} classes, the model tells {scores} apart"),
+        )
+        .hint("give the data that the model was trained for")),
+        _ => Ok(()),
+    }
+}

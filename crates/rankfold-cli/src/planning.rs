@@ -1,0 +1,41 @@
+//! What `plan` and `compress` do alike: statistics, curves and a plan, with progress.
+
+use rankfold_compress::{Layer, Planned, Probe, Request, Statistics, plan as choose};
+use rankfold_decompose::Control;
+use rankfold_graph::Graph;
+use rankfold_torch::TorchProbe;
+
+use crate::failure::Outcome;
+use crate::interrupt;
+use crate::progress;
+
+/// Second moments of every layer's inputs, where there is a model to run and data to run it on.
+pub(crate) fn statistics(graph: &Graph, probe: Option<&mut TorchProbe>) -> Outcome<Statistics> {
+    let Some(probe) = probe else {
+        return Ok(Statistics::new());
+    };
+    let layers: Vec<String> = Layer::all(graph)
+        .into_iter()
+        .filter(|layer| layer.fixed.is_none())
+        .map(|layer| layer.name)
+        .collect();
+    let bar = progress::bar("calibrating", 1);
+    let statistics = probe.statistics(graph, &layers);
+    bar.finish_and_clear();
+    Ok(statistics?)
+}
+
+/// A plan, with a bar over the layers whose curves are measured.
+pub(crate) fn plan(graph: &Graph, request: &Request, statistics: &Statistics) -> Outcome<Planned> {
+    let layers = Layer::all(graph).len();
+    let bar = progress::bar("planning", layers as u64);
+    let finished = |name: &str| {
+        bar.inc(1);
+        bar.set_message(name.to_owned());
+    };
+    let control = Control::default().cancel_with(interrupt::flag());
+    let planned = choose(graph, request, statistics, control, &finished);
+    bar.finish_and_clear();
+    interrupt::check()?;
+    Ok(planned?)
+}

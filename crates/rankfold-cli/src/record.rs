@@ -1,0 +1,252 @@
+//! What was done, for the file, for `report.json` and for the eyes.
+
+use rankfold_compress::{Layer, Outcome as LayerOutcome, Plan, Rank, kept_cost};
+use rankfold_graph::{Cost, CostModel, Graph};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::accuracy::Scores;
+use crate::calibration::Calibration;
+use crate::failure::{Failure, Kind, Outcome};
+use crate::model::Loaded;
+use crate::output::{bytes, grouped, percent, table};
+
+/// What a compressed file says of its making.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    plan: Plan,
+    outcomes: Vec<LayerOutcome>,
+    provenance: Value,
+    adjustments: Value,
+}
+
+/// One of the two models of a report.
+#[derive(Debug, Clone)]
+pub(crate) struct Side {
+    pub(crate) cost: Cost,
+    pub(crate) file_bytes: Option<u64>,
+    pub(crate) scores: Option<Scores>,
+}
+
+impl Record {
+    pub(crate) fn new(
+        loaded: &Loaded,
+        plan: &Plan,
+        outcomes: &[LayerOutcome],
+        adjustments: Value,
+        calibration: Option<&Calibration>,
+    ) -> Outcome<Self> {
+        let provenance = json!({
+            "source": loaded.path.as_ref().map(|path| path.display().to_string()),
+            "sha256": loaded.sha256()?,
+            "rankfold": env!("CARGO_PKG_VERSION"),
+            "request": plan.request,
+            "seed": plan.seed,
+            "calibration": calibration.map(Calibration::identity),
+            "command": std::env::args().collect::<Vec<_>>().join(" "),
+            "previous": loaded.record.get("provenance"),
+        });
+        Ok(Self {
+            plan: plan.clone(),
+            outcomes: outcomes.to_vec(),
+            provenance,
+            adjustments,
+        })
+    }
+
+    /// What goes into the file beside the graph.
+    pub(crate) fn stored(&self) -> Map<String, Value> {
+        let mut stored = Map::new();
+        stored.insert("plan".to_owned(), json!(self.plan));
+        stored.insert("provenance".to_owned(), self.provenance.clone());
+        stored
+    }
+
+    /// The report, once both models are measured.
+    pub(crate) fn report(self, before: Side, after: Side, old: &Graph, new: &Graph) -> Report {
+        let rows = rows(&self.plan, &self.outcomes, old, new);
+        Report {
+            before,
+            after,
+            rows,
+            record: self,
+        }
+    }
+}
+
+/// What became of a layer, in numbers.
+#[derive(Debug, Clone, Serialize)]
+struct Row {
+    name: String,
+    form: String,
+    rank: Option<Rank>,
+    shape: [usize; 4],
+    parameters: [u64; 2],
+    macs: [u64; 2],
+    bytes: [u64; 2],
+    weight_error: Option<f64>,
+    response_error: Option<f64>,
+    refused: Vec<String>,
+}
+
+/// Before and after.
+#[derive(Debug)]
+pub(crate) struct Report {
+    before: Side,
+    after: Side,
+    rows: Vec<Row>,
+    record: Record,
+}
+
+fn rows(plan: &Plan, outcomes: &[LayerOutcome], old: &Graph, new: &Graph) -> Vec<Row> {
+    let costs = new.costs(CostModel::True).unwrap_or_default();
+    let of_layer = |name: &str| {
+        let mut sum = Cost::default();
+        for (node, cost) in new.nodes().iter().zip(&costs) {
+            let part = node.name.strip_prefix(name).is_some_and(|rest| {
+                rest.is_empty()
+                    || rest
+                        .strip_prefix('.')
+                        .is_some_and(|n| n.parse::<usize>().is_ok())
+            });
+            if part {
+                sum += *cost;
+            }
+        }
+        sum
+    };
+    Layer::all(old)
+        .iter()
+        .map(|layer| {
+            let own = kept_cost(layer);
+            let outcome = outcomes.iter().find(|outcome| outcome.name == layer.name);
+            let distance = outcome.and_then(|outcome| outcome.distance);
+            let after = of_layer(&layer.name);
+            let node = old.nodes().iter().position(|node| node.name == layer.name);
+            let before = node.and_then(|i| old.costs(CostModel::True).map(|costs| costs[i]));
+            Row {
+                name: layer.name.clone(),
+                form: outcome.map_or("keep", |o| o.form.name()).to_owned(),
+                rank: outcome.and_then(|outcome| outcome.rank),
+                shape: layer.shape,
+                parameters: [
+                    before.map_or(own.parameters, |c| c.parameters),
+                    after.parameters,
+                ],
+                macs: [own.macs, after.macs],
+                bytes: [before.map_or(0, |c| c.bytes), after.bytes],
+                weight_error: distance.map(|d| d.weight),
+                response_error: distance.and_then(|d| d.response),
+                refused: (plan.layer(&layer.name)).map_or_else(Vec::new, |l| l.refused.clone()),
+            }
+        })
+        .collect()
+}
+
+impl Report {
+    /// The report as JSON.
+    pub(crate) fn json(&self) -> Outcome<String> {
+        let side = |side: &Side| {
+            let mut value = json!({
+                "parameters": side.cost.parameters,
+                "weights": side.cost.weights,
+                "macs": side.cost.macs,
+                "bytes": side.file_bytes.unwrap_or(side.cost.bytes),
+            });
+            if let (Some(scores), Some(object)) = (side.scores, value.as_object_mut()) {
+                object.insert("top1".into(), json!(scores.top1));
+                object.insert("top1_se".into(), json!(scores.top1_se));
+                object.insert("top5".into(), json!(scores.top5));
+                object.insert("top5_se".into(), json!(scores.top5_se));
+                object.insert("loss".into(), json!(scores.loss));
+                object.insert("images".into(), json!(scores.images));
+            }
+            value
+        };
+        let report = json!({
+            "before": side(&self.before),
+            "after": side(&self.after),
+            "layers": self.rows,
+            "adjustments": self.record.adjustments,
+            "provenance": self.record.provenance,
+        });
+        serde_json::to_string_pretty(&report).map_err(|e| Failure::new(Kind::Inside, e))
+    }
+
+    /// The report as a table, layer by layer and in total.
+    pub(crate) fn text(&self) -> String {
+        let arrow = |[before, after]: [u64; 2]| match before == after {
+            true => grouped(before),
+            false => format!("{} → {}", grouped(before), grouped(after)),
+        };
+        let error = |row: &Row| match (row.response_error.or(row.weight_error), row.rank) {
+            (Some(error), Some(_)) => format!("{error:.4}"),
+            _ => String::new(),
+        };
+        let rows = self.rows.iter().map(|row| {
+            vec![
+                row.name.clone(),
+                row.form.clone(),
+                row.rank.map(|rank| rank.to_string()).unwrap_or_default(),
+                arrow(row.parameters),
+                arrow(row.macs),
+                bytes(row.bytes[1]),
+                error(row),
+            ]
+        });
+        let header = [
+            "layer",
+            "form",
+            "rank",
+            "parameters",
+            "MACs",
+            "bytes",
+            "error",
+        ];
+        let layers = table(&header, &[0, 1], rows.collect());
+        format!("{layers}\n\n{}", self.totals())
+    }
+
+    fn totals(&self) -> String {
+        let (before, after) = (&self.before, &self.after);
+        let removed = |old: u64, new: u64| match new <= old {
+            true => format!("{} % removed", percent(old - new, old)),
+            false => format!("{} % added", percent(new - old, old)),
+        };
+        let stored = |side: &Side| side.file_bytes.unwrap_or(side.cost.bytes);
+        let line = |name: &str, old: u64, new: u64, text: &dyn Fn(u64) -> String| {
+            vec![name.to_owned(), text(old), text(new), removed(old, new)]
+        };
+        let mut rows = vec![
+            line(
+                "parameters",
+                before.cost.parameters,
+                after.cost.parameters,
+                &grouped,
+            ),
+            line("MACs", before.cost.macs, after.cost.macs, &grouped),
+            line("file", stored(before), stored(after), &bytes),
+        ];
+        if let (Some(old), Some(new)) = (before.scores, after.scores) {
+            let accuracy = |name: &str, old: [f64; 2], new: [f64; 2]| {
+                vec![
+                    name.to_owned(),
+                    format!("{:.2} ± {:.2} %", old[0], old[1]),
+                    format!("{:.2} ± {:.2} %", new[0], new[1]),
+                    format!("{:+.2}", new[0] - old[0]),
+                ]
+            };
+            rows.push(accuracy(
+                "top-1",
+                [old.top1, old.top1_se],
+                [new.top1, new.top1_se],
+            ));
+            rows.push(accuracy(
+                "top-5",
+                [old.top5, old.top5_se],
+                [new.top5, new.top5_se],
+            ));
+        }
+        table(&["", "before", "after", ""], &[0], rows).to_string()
+    }
+}

@@ -1,0 +1,72 @@
+//! Batches of data as inputs of a model.
+
+use rankfold_data::{Batch, TensorData};
+use tch::{Kind, Tensor};
+
+use crate::convert::sizes;
+use crate::error::{At, Result, TorchError};
+use crate::executor::Executor;
+
+/// The inputs of a batch in the order in which the model takes them: by name where all names are the
+/// model's, else as they come.
+pub fn batch_inputs(executor: &Executor, batch: &Batch) -> Result<Vec<Tensor>> {
+    let names: Vec<&str> = executor.input_names().collect();
+    let by_name = names.iter().map(|&name| {
+        batch
+            .inputs
+            .iter()
+            .position(|input| input.name.as_deref() == Some(name))
+    });
+    let order = by_name
+        .collect::<Option<Vec<usize>>>()
+        .unwrap_or_else(|| (0..batch.inputs.len()).collect());
+    if order.len() != names.len() {
+        return Err(TorchError::InputCount {
+            expected: names.len(),
+            got: order.len(),
+        });
+    }
+    order
+        .into_iter()
+        .map(|i| input_tensor(&batch.inputs[i]))
+        .collect()
+}
+
+/// One input of a batch as a tensor with a copy of its values.
+pub fn input_tensor(input: &rankfold_data::Input) -> Result<Tensor> {
+    let shape = sizes(&input.shape);
+    let step = "copying a batch";
+    match &input.data {
+        TensorData::F32(values) => {
+            // SAFETY: any bit pattern of an f32 is four valid bytes.
+            let bytes = unsafe {
+                std::slice::from_raw_parts(
+                    values.as_ptr().cast::<u8>(),
+                    std::mem::size_of_val(&values[..]),
+                )
+            };
+            Tensor::f_from_data_size(bytes, &shape, Kind::Float).at(step)
+        }
+        TensorData::I64(values) => Tensor::f_from_slice(values)
+            .at(step)?
+            .f_reshape(shape)
+            .at(step),
+    }
+}
+
+/// A batch's labels as a tensor, each checked against the number of classes.
+pub(crate) fn label_tensor(batch: &Batch, classes: i64) -> Result<Tensor> {
+    let labels = batch.labels.as_deref().ok_or(TorchError::NoLabels)?;
+    if let Some(&label) = labels.iter().find(|&&label| !(0..classes).contains(&label)) {
+        return Err(TorchError::Label { label, classes });
+    }
+    Tensor::f_from_slice(labels).at("copying labels")
+}
+
+/// The number of classes of an output of class scores.
+pub(crate) fn classes(scores: &Tensor) -> Result<i64> {
+    match scores.size()[..] {
+        [_, classes] if classes > 0 => Ok(classes),
+        _ => Err(TorchError::NoScores { got: scores.size() }),
+    }
+}
