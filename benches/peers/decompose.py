@@ -1,6 +1,6 @@
 """Rankfold's decompositions against PyTorch, TensorLy and scikit-learn, on the same arrays.
 
-Usage: decompose.py [--quick] [--output FILE]
+Usage: decompose.py [--quick] [--rounds N] [--output FILE]
 
 RANKFOLD_BIN is the folder of the release binaries (decompose-peer among them), RANKFOLD_PRETRAINED,
 where set, that of the checkpoints. Every comparison runs both sides in turn, several times, and takes
@@ -193,13 +193,14 @@ def machine():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="leave out the matrices and run every side once")
+    parser.add_argument("--quick", action="store_true", help="leave out the matrices")
+    parser.add_argument("--rounds", type=int, default=3, help="how often every side runs")
     parser.add_argument("--output", type=Path, default=ROOT / "benches/results/decompose.json")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="Trying to compute SVD")
     tensorly.set_backend("pytorch")
     np.random.seed(0)
-    rounds = 1 if options.quick else 3
+    rounds = options.rounds
     table = Table()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

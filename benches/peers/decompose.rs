@@ -15,14 +15,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rankfold_decompose::cp::{
-    Als, CpForm, CpMethod, CpOptions, Power, PowerMode, Start, cp, max_rank,
+    Als, Cp, CpForm, CpMethod, CpOptions, Power, PowerMode, Start, cp, cp_curve, max_rank,
 };
 use rankfold_decompose::{Control, SvdOptions, Truncation, svd};
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "decompose-peer svd|cp-als|cp-power|cp-power-als FILE.npy [key=value …], or decompose-peer vgg16";
+const USAGE: &str = "decompose-peer svd|cp-als|cp-power|cp-power-als|cp-curve FILE.npy [key=value …], \
+                     or decompose-peer vgg16";
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -34,6 +35,7 @@ fn main() -> Result<()> {
         let settings = Settings::parse(args)?;
         match algorithm.as_str() {
             "svd" => matrix(&file, &settings)?,
+            "cp-curve" => curve(&file, &settings)?,
             name => kernel(name, &file, &settings)?,
         }
     };
@@ -138,6 +140,33 @@ fn kernel(algorithm: &str, file: &str, settings: &Settings) -> Result<Value> {
         "error": result.relative_error,
         "energy": result.energy,
         "iterations": result.iterations,
+    }))
+}
+
+/// An error curve in one warm-started pass, and each of its ranks on its own.
+fn curve(file: &str, settings: &Settings) -> Result<Value> {
+    let kernel: Array4<f32> = ndarray_npy::read_npy(file)?;
+    let ranks = settings.text("ranks").ok_or("expected ranks=R,R,…")?;
+    let ranks = ranks
+        .split(',')
+        .map(str::parse)
+        .collect::<std::result::Result<Vec<usize>, _>>()?;
+    let options = CpOptions::default();
+    let begin = Instant::now();
+    let warm = cp_curve(kernel.view(), &ranks, &options, Control::default())?;
+    let warm_seconds = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let alone = ranks
+        .iter()
+        .map(|&rank| cp(kernel.view(), rank, &options, Control::default()))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let alone_seconds = begin.elapsed().as_secs_f64();
+    let errors = |points: &[Cp<f32>]| points.iter().map(|p| p.relative_error).collect::<Vec<_>>();
+    let sweeps = |points: &[Cp<f32>]| points.iter().map(|p| p.iterations).sum::<usize>();
+    Ok(json!({
+        "ranks": ranks,
+        "curve": { "seconds": warm_seconds, "sweeps": sweeps(&warm), "errors": errors(&warm) },
+        "alone": { "seconds": alone_seconds, "sweeps": sweeps(&alone), "errors": errors(&alone) },
     }))
 }
 

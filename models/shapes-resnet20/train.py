@@ -90,8 +90,8 @@ def main():
     parser.add_argument("--test", required=True)
     parser.add_argument("--out")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -107,7 +107,7 @@ def main():
     model = ResNet20().to(memory_format=torch.channels_last)
     steps = args.epochs * (len(labels) // args.batch)
     optimizer = torch.optim.AdamW(model.parameters(), args.rate, weight_decay=args.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, steps, pct_start=0.15)
     began = time.time()
     for epoch in range(args.epochs):
         losses = []
@@ -121,8 +121,8 @@ def main():
             optimizer.step()
             schedule.step()
             losses.append(loss.detach())
-            if len(losses) % 39 == 0:
-                recent = torch.stack(losses[-39:]).mean()
+            if len(losses) % 71 == 0:
+                recent = torch.stack(losses[-71:]).mean()
                 print(f"epoch {epoch + 1}, step {len(losses)}: loss {recent:.4f}, "
                       f"{time.time() - began:.0f} s", flush=True)
     print(f"test accuracy {accuracy(model, test['images'], test['labels']):.2f} %")

@@ -57,6 +57,7 @@ pub(crate) fn load(model: &Path, arch: &ArchArgs) -> Outcome<Loaded> {
             path: None,
         });
     }
+    let model = &file_of(model);
     let checkpoint = match &arch.key {
         Some(key) => read_weights_at(model, key)?,
         None => read_weights(model)?,
@@ -88,12 +89,22 @@ pub(crate) fn load(model: &Path, arch: &ArchArgs) -> Outcome<Loaded> {
     })
 }
 
+/// The model inside a folder that `compress` wrote; other paths as they are.
+pub(crate) fn file_of(model: &Path) -> PathBuf {
+    let inside = model.join("model.safetensors");
+    match inside.is_file() {
+        true => inside,
+        false => model.to_owned(),
+    }
+}
+
 /// True for a file of named tensors that does not say which network they belong to.
 pub(crate) fn is_bare(model: &Path, arch: &ArchArgs) -> Outcome<bool> {
     let in_zoo = model.to_str().is_some_and(|text| text.starts_with("zoo:"));
     if in_zoo || arch.arch.is_some() {
         return Ok(false);
     }
+    let model = &file_of(model);
     Ok(match FileKind::detect(model)? {
         FileKind::TorchZip | FileKind::TorchLegacy | FileKind::TorchNamed => true,
         FileKind::Safetensors | FileKind::SafetensorsIndex => {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::args::ModelArgs;
 use crate::failure::{Failure, Outcome};
-use crate::model::{Loaded, is_bare, load};
+use crate::model::{Loaded, file_of, is_bare, load};
 use crate::output::{bytes, grouped, percent, say, say_json, shape, table};
 
 /// Show what a model is made of and what each layer costs
@@ -114,7 +114,7 @@ impl Inspect {
 
     /// The tensors of a checkpoint whose network is not known.
     fn tensors(&self) -> Outcome {
-        let checkpoint = read_weights(&self.model.model)?;
+        let checkpoint = read_weights(&file_of(&self.model.model))?;
         let mut numbers = 0;
         let mut stored = 0;
         let mut rows = Vec::new();

@@ -1,6 +1,6 @@
 //! CP forms: a convolution as rank-one terms over input channels, taps and output channels.
 
-use ndarray::{Array2, Array4};
+use ndarray::{Array2, Array4, Axis, concatenate};
 use rankfold_decompose::cp::{
     self as decompose, Als, CpForm, CpMethod, CpOptions, CpWeights, Refine, Target, cp_curve,
     cp_weighted_curve, max_rank, refine,
@@ -54,6 +54,16 @@ impl Cp {
             threads: context.threads,
             ..CpOptions::default()
         }
+    }
+
+    /// The rank at which the form is exact.
+    fn exact_rank(&self, layer: &Layer) -> usize {
+        max_rank(layer.shape, layer.geometry.groups, self.axes)
+    }
+
+    fn sizes(&self, layer: &Layer, ranks: &[Rank]) -> Vec<usize> {
+        let exact = self.exact_rank(layer);
+        ranks.iter().map(|rank| rank.largest().min(exact)).collect()
     }
 
     fn plain(
@@ -121,8 +131,20 @@ pub(crate) fn output_metric(statistics: &LayerStatistics) -> Option<Array2<f64>>
     Some(blended)
 }
 
-fn sizes(ranks: &[Rank]) -> Vec<usize> {
-    ranks.iter().map(|rank| rank.largest()).collect()
+/// The kernels of a chain with zeros for the channels in the middle that are missing to `rank`.
+fn padded(mut kernels: Kernels, rank: usize) -> Kernels {
+    let missing = rank.saturating_sub(kernels[0].len_of(Axis(0)));
+    if missing == 0 {
+        return kernels;
+    }
+    let last = kernels.len() - 1;
+    for (i, axis) in [(0, Axis(0)), (last, Axis(1))] {
+        let mut shape = kernels[i].raw_dim();
+        shape[axis.index()] = missing;
+        let zeros = Array4::zeros(shape);
+        kernels[i] = concatenate![axis, kernels[i], zeros];
+    }
+    kernels
 }
 
 /// Three-way factors fitted anew to what the layer should answer to other inputs than its own.
@@ -187,8 +209,15 @@ impl Rule for Cp {
         }
     }
 
+    /// For an ungrouped two-way form the larger of the two sides: the paper gives VGG16's first layer
+    /// rank 59 where 27 are exact. What is above the exact rank is zero.
     fn full_rank(&self, layer: &Layer) -> Rank {
-        Rank::One(max_rank(layer.shape, layer.geometry.groups, self.axes))
+        let exact = self.exact_rank(layer);
+        let [out, input, height, width] = layer.shape;
+        Rank::One(match (self.axes, layer.geometry.groups) {
+            (CpForm::TwoWay, 1) => out.max(input * height * width),
+            _ => exact,
+        })
     }
 
     fn rank_step(&self, layer: &Layer) -> usize {
@@ -231,7 +260,8 @@ impl Rule for Cp {
         ranks: &[Rank],
         context: &Context<'_>,
     ) -> Result<Vec<Kernels>, CompressError> {
-        let ranks = sizes(ranks);
+        let wanted = ranks;
+        let ranks = self.sizes(layer, ranks);
         let weights = match context.covariance(layer)? {
             Some(covariance) => self
                 .weighted(layer, kernel, &ranks, &covariance, context)
@@ -242,7 +272,8 @@ impl Rule for Cp {
                 .map(|cp| cp.weights)
                 .collect(),
         };
-        Ok(weights.into_iter().map(kernels).collect())
+        let padded = |(weights, rank): (_, &Rank)| padded(kernels(weights), rank.largest());
+        Ok(weights.into_iter().zip(wanted).map(padded).collect())
     }
 
     fn weight_errors(
@@ -252,7 +283,7 @@ impl Rule for Cp {
         ranks: &[Rank],
         context: &Context<'_>,
     ) -> Result<Vec<f64>, CompressError> {
-        let curve = self.plain(layer, kernel, &sizes(ranks), context)?;
+        let curve = self.plain(layer, kernel, &self.sizes(layer, ranks), context)?;
         Ok(curve.iter().map(|cp| cp.relative_error).collect())
     }
 

@@ -1,0 +1,248 @@
+//! Bad input is normal input: a clear message, the right exit code, nothing written.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn rankfold(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rankfold"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+/// Runs, expects an exit code and every one of the texts on stderr, and no trace of a panic.
+fn refused(arguments: &[&str], folder: &Path, code: i32, texts: &[&str]) {
+    let before = listing(folder);
+    let output = rankfold(arguments, folder);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+    for text in texts {
+        assert!(
+            message.contains(text),
+            "{arguments:?}: expected {text:?} in {message}"
+        );
+    }
+    for trace in ["panicked", "Exception raised", "frame #"] {
+        assert!(!message.contains(trace), "{message}");
+    }
+    assert!(output.stdout.is_empty());
+    assert_eq!(
+        before,
+        listing(folder),
+        "{arguments:?} left something behind"
+    );
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| !name.ends_with(".partial"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// A resnet20 checkpoint written by the tool itself.
+fn checkpoint(folder: &Path) {
+    let arguments = [
+        "compress",
+        "zoo:resnet20",
+        "--ranks",
+        "ranks.toml",
+        "-o",
+        "small",
+    ];
+    fs::write(folder.join("ranks.toml"), "\"layer1.0.conv1\" = 8\n").unwrap();
+    let output = rankfold(&arguments, folder);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    checkpoint(at);
+    let whole = fs::read(at.join("small/model.safetensors")).unwrap();
+    fs::write(at.join("cut.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(at.join("empty.pth"), b"").unwrap();
+    fs::create_dir(at.join("folder")).unwrap();
+    // Protocol 2: GLOBAL os system, then STOP.
+    fs::write(at.join("evil.pth"), b"\x80\x02cos\nsystem\nq\x00.").unwrap();
+    refused(&["inspect", "cut.safetensors"], at, 3, &["cut.safetensors"]);
+    refused(&["inspect", "empty.pth"], at, 3, &["empty.pth", "empty"]);
+    refused(&["inspect", "folder"], at, 3, &["folder"]);
+    refused(&["inspect", "evil.pth"], at, 3, &["evil.pth"]);
+    refused(&["inspect", "absent.pth"], at, 4, &["absent.pth"]);
+}
+
+#[test]
+fn networks_that_do_not_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    refused(
+        &["inspect", "zoo:resnet21"],
+        at,
+        2,
+        &["resnet21", "hint:", "resnet"],
+    );
+    let cost = ["inspect", "zoo:resnet20", "--cost", "paper"];
+    refused(&cost, at, 2, &["resnet20", "paper"]);
+    checkpoint(at);
+    let arch = ["inspect", "small", "--arch", "resnet20"];
+    refused(&arch, at, 2, &["describes its own network", "--arch"]);
+}
+
+#[test]
+fn data_that_are_not_there_or_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    refused(&["eval", "zoo:resnet20"], at, 2, &["--data"]);
+    refused(
+        &["eval", "zoo:resnet20", "--data", "cifar10:absent"],
+        at,
+        4,
+        &["absent"],
+    );
+    refused(
+        &["eval", "zoo:resnet20", "--data", "cifra10:x"],
+        at,
+        2,
+        &["cifra10"],
+    );
+    fs::create_dir(at.join("mnist")).unwrap();
+    for name in ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"] {
+        fs::write(at.join("mnist").join(name), [0, 0, 8, 3]).unwrap();
+    }
+    refused(
+        &["eval", "zoo:lenet5", "--data", "mnist:mnist"],
+        at,
+        3,
+        &["t10k-"],
+    );
+    for class in ["cat", "dog"] {
+        let images = at.join("images").join(class);
+        fs::create_dir_all(&images).unwrap();
+        fs::write(images.join("broken.png"), b"\x89PNG\r\n\x1a\nnothing").unwrap();
+    }
+    let images = ["eval", "zoo:resnet20", "--data", "images:images"];
+    refused(&images, at, 3, &["broken.png"]);
+}
+
+#[test]
+fn weights_that_are_not_finite() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    checkpoint(at);
+    let path = at.join("small/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(at.join("nan.safetensors"), bytes).unwrap();
+    let eval = [
+        "eval",
+        "nan.safetensors",
+        "--data",
+        "shapes",
+        "--limit",
+        "10",
+    ];
+    refused(&eval, at, 3, &["not finite"]);
+    let compress = [
+        "compress",
+        "nan.safetensors",
+        "--params-removed",
+        "50%",
+        "-o",
+        "out",
+    ];
+    refused(&compress, at, 3, &["not finite"]);
+}
+
+#[test]
+fn budgets_and_plans_that_cannot_be_met() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let compress = |more: &[&'static str]| -> Vec<&'static str> {
+        [&["compress", "zoo:resnet20", "-o", "out"], more].concat()
+    };
+    refused(&compress(&[]), at, 2, &["no budget"]);
+    refused(
+        &compress(&["--params-removed", "99.9%"]),
+        at,
+        5,
+        &["smallest possible"],
+    );
+    refused(
+        &compress(&["--params-removed", "101%"]),
+        at,
+        2,
+        &["percentage"],
+    );
+    refused(
+        &compress(&["--macs", "2x", "--params", "2x"]),
+        at,
+        2,
+        &["cannot be used with"],
+    );
+    let only = ["--params-removed", "50%", "--only", "layer9.*"];
+    refused(&compress(&only), at, 2, &["layer9"]);
+    fs::write(at.join("ranks.toml"), "\"layer1.0.conv3\" = 8\n").unwrap();
+    refused(
+        &compress(&["--ranks", "ranks.toml"]),
+        at,
+        2,
+        &["layer1.0.conv3", "nearest"],
+    );
+    fs::write(at.join("ranks.toml"), "\"layer1.0.conv1\" = 800\n").unwrap();
+    refused(
+        &compress(&["--ranks", "ranks.toml"]),
+        at,
+        2,
+        &["layer1.0.conv1", "144", "800"],
+    );
+    fs::write(at.join("plan.toml"), "version = 1\n").unwrap();
+    refused(&compress(&["--plan", "plan.toml"]), at, 3, &["plan"]);
+    let plan = [
+        "plan",
+        "zoo:resnet32",
+        "--uniform-rank",
+        "conv=8",
+        "-o",
+        "other.toml",
+    ];
+    assert!(rankfold(&plan, at).status.success());
+    refused(
+        &compress(&["--plan", "other.toml"]),
+        at,
+        3,
+        &["resnet32", "resnet20"],
+    );
+}
+
+#[test]
+fn a_folder_that_is_taken_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    checkpoint(at);
+    let before = fs::read(at.join("small/model.safetensors")).unwrap();
+    let again = [
+        "compress",
+        "zoo:resnet20",
+        "--ranks",
+        "ranks.toml",
+        "-o",
+        "small",
+    ];
+    refused(&again, at, 2, &["small", "--force"]);
+    assert_eq!(
+        before,
+        fs::read(at.join("small/model.safetensors")).unwrap()
+    );
+}
