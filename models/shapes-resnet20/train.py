@@ -7,7 +7,7 @@ The images come from Rankfold itself, so that what is trained on is what is eval
     python3 models/shapes-resnet20/train.py --train train.safetensors --test test.safetensors \
         --out models/shapes-resnet20/model.safetensors
 
-Needs torch and safetensors. The same machine with the same number of threads gives the same file.
+Needs torch and safetensors. Seeded; another machine or number of threads rounds differently.
 """
 
 import argparse
