@@ -1,5 +1,7 @@
 //! Every rule at full rank reproduces the layer that it replaces, whatever its geometry.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use rankfold_compress::{Form, Layer, LayerPlan, NoStore, Plan, Rank, Statistics, apply, rule};
 use rankfold_decompose::Control;
 use rankfold_graph::ops::{Conv, Linear};
@@ -88,7 +90,8 @@ fn convolutions_of_odd_geometry_are_reproduced_in_every_form() {
         Form::Spatial,
         Form::Channel,
     ];
-    let cases: [([usize; 4], usize, [usize; 2], [usize; 2]); 5] = [
+    type Case = ([usize; 4], usize, [usize; 2], [usize; 2]);
+    let cases: [Case; 5] = [
         ([6, 5, 3, 3], 1, [1, 1], [1, 1]),
         ([6, 5, 3, 3], 1, [2, 1], [1, 1]),
         ([6, 4, 3, 5], 1, [1, 3], [1, 1]),

@@ -1,5 +1,7 @@
 //! Table 1 of Astrid & Lee 2018: the weights and multiply-accumulates of the compressed networks.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use rankfold_compress::{Budget, LayerRank, NoStore, Rank, Request, Statistics, apply, plan};
 use rankfold_decompose::Control;
 use rankfold_graph::{CostModel, Graph};

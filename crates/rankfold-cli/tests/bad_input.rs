@@ -1,5 +1,7 @@
 //! Bad input is normal input: a clear message, the right exit code, nothing written.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

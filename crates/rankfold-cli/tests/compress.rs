@@ -1,5 +1,7 @@
 //! The main job from end to end, on the built-in data and on real checkpoints.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! Errors of TensorLy's CP on small kernels (`reference/cp.py`), the best of many starts.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod cp_support;
 
 use cp_support::options;

@@ -1,5 +1,7 @@
 //! Data-aware CP: the reported error is the response's, and degenerate covariances are safe.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod cp_support;
 
 use cp_support::{FORMS, gaussian, options};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rankfold_graph::Op;
-use rankfold_graph::ops::{Activation, Arithmetic};
+use rankfold_graph::ops::Arithmetic;
 
 use crate::ops::packed::{self, Epilogue};
 use crate::plan::{Step, same_sizes};

@@ -18,6 +18,9 @@ const CHUNK: i64 = 1 << 24;
 /// Images whose patches are taken at the same positions.
 const SAME_OFFSET: i64 = 16;
 
+/// A mean and a covariance for every group.
+pub(crate) type MeansAndCovariances = (Vec<Array1<f64>>, Vec<Array2<f64>>);
+
 /// Σ x and Σ x xᵀ of a layer's inputs, group by group: products in f32, sums over batches in f64.
 #[derive(Debug)]
 pub(crate) struct Moments {
@@ -218,7 +221,7 @@ impl Moments {
     }
 
     /// Mean and centred covariance of every group, in the order of the kernel.
-    pub(crate) fn finish(&self) -> Result<(Vec<Array1<f64>>, Vec<Array2<f64>>)> {
+    pub(crate) fn finish(&self) -> Result<MeansAndCovariances> {
         let (mut means, mut covariances) = (Vec::new(), Vec::new());
         for sums in &self.groups {
             let mean = self.mean(&sums.sum)?;

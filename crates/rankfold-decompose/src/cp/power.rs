@@ -154,10 +154,10 @@ impl Candidates {
         let (a, norms) = normalised(a);
         self.a = a;
         let by_a = terms.weighted(&terms.along_outputs(&self.a));
-        for q in 0..self.scores.len() {
+        for (q, norm) in norms.iter().enumerate() {
             let z = z
                 .slice(s![.., .., q])
-                .mapv(|x| x / norms[q].max(f64::MIN_POSITIVE));
+                .mapv(|x| x / norm.max(f64::MIN_POSITIVE));
             let by_a = by_a.column(q);
             let mut b = z.t().dot(&c.column(q));
             b -= &terms.inputs().t().dot(&(&by_a * &by_c.column(q)));
@@ -185,10 +185,10 @@ impl Candidates {
         let (a, norms) = normalised(a);
         self.a = a;
         let by_a = terms.weighted(&terms.along_outputs(&self.a));
-        for q in 0..self.scores.len() {
+        for (q, norm) in norms.iter().enumerate() {
             let mut z = z
                 .slice(s![.., .., q])
-                .mapv(|x| x / norms[q].max(f64::MIN_POSITIVE));
+                .mapv(|x| x / norm.max(f64::MIN_POSITIVE));
             let scaled = &terms.taps().t() * &by_a.column(q);
             gemm(
                 -1.0,

@@ -194,15 +194,15 @@ fn curve_of_group<T: Scalar>(
                 iterations: p.passes,
             },
             (CpMethod::PowerThenAls(_, als), Some(p)) => {
-                let run = Begin::From(p.factors);
+                let run = Begin::From(Box::new(p.factors));
                 let mut solution = solve(&w, ranks[i], &als, options, run, control)?;
                 solution.iterations += p.passes;
                 solution
             }
             (CpMethod::Als(als) | CpMethod::PowerThenAls(_, als), _) => {
-                let run = above
-                    .take()
-                    .map_or(Begin::Anew, |f| Begin::From(f.strongest(ranks[i])));
+                let run = above.take().map_or(Begin::Anew, |f| {
+                    Begin::From(Box::new(f.strongest(ranks[i])))
+                });
                 let solution = solve(&w, ranks[i], &als, options, run, control)?;
                 above = Some(solution.factors.clone());
                 solution
@@ -221,7 +221,7 @@ enum Begin {
     /// At a start of the options' choice.
     Anew,
     /// At given factors.
-    From(Factors),
+    From(Box<Factors>),
 }
 
 impl Solution {
@@ -300,7 +300,7 @@ fn solve<T: Scalar>(
     };
     let mut before = 0;
     let begin = match begin {
-        Begin::From(factors) => factors,
+        Begin::From(factors) => *factors,
         Begin::Anew => {
             let keep = (rank as f64 * CORE_MARGIN).ceil() as usize;
             let (left, right) = (keep.min(outputs), keep.min(inputs));

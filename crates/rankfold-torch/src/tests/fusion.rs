@@ -81,7 +81,7 @@ fn every_activation_merges_to_the_same() {
 fn residual_blocks_merge_to_the_same() {
     for swapped in [false, true] {
         let (mut b, x) = builder();
-        let mut block = |b: &mut GraphBuilder, name: &str, x: ValueId| {
+        let block = |b: &mut GraphBuilder, name: &str, x: ValueId| {
             let y = conv(b, &format!("{name}.conv1"), 16, 1, x);
             let y = b
                 .op(&format!("{name}.relu1"), Activation::Relu, &[y])

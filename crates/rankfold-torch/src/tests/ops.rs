@@ -16,7 +16,8 @@ fn activations_equal_their_formulas() {
     let softplus = |x: f64| x.exp().ln_1p();
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     let relu6 = |x: f64| x.clamp(0.0, 6.0);
-    let cases: Vec<(Activation, Box<dyn Fn(f64) -> f64>)> = vec![
+    type Reference = Box<dyn Fn(f64) -> f64>;
+    let cases: Vec<(Activation, Reference)> = vec![
         (Activation::Relu, Box::new(|x| x.max(0.0))),
         (Activation::Relu6, Box::new(relu6)),
         (

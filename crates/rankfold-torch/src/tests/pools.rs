@@ -18,7 +18,8 @@ impl Windows {
         let padded = size + self.padding[i][0] + self.padding[i][1];
         let free = padded - (self.dilation[i] * (self.kernel[i] - 1) + 1);
         let mut count = free / self.stride[i] + 1;
-        let over = free % self.stride[i] != 0 && count * self.stride[i] < size + self.padding[i][0];
+        let over = !free.is_multiple_of(self.stride[i])
+            && count * self.stride[i] < size + self.padding[i][0];
         count += usize::from(self.ceil && over);
         count
     }
