@@ -174,7 +174,10 @@ impl Store {
 impl FactorStore for Store {
     fn load(&self, layer: &LayerPlan) -> Option<Vec<Array4<f32>>> {
         let path = self.file(layer);
-        let checkpoint = path.exists().then(|| read_weights(&path))?.ok()?;
+        if !path.exists() {
+            return None;
+        }
+        let checkpoint = read_weights(&path).ok()?;
         let kernel = |(_, tensor): (&str, &Tensor)| {
             let shape: [usize; 4] = tensor.shape().try_into().ok()?;
             let values = tensor.to_f32().ok()?;

@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -50,16 +51,10 @@ impl PlanCommand {
         let Some(path) = &self.output else {
             return say(text.trim_end());
         };
-        rankfold_formats::write_atomically(path, |writer| {
-            use std::io::Write;
-            writer
-                .write_all(text.as_bytes())
-                .map_err(|source| rankfold_formats::FormatError::Io {
-                    path: path.clone(),
-                    source,
-                })
-        })
-        .map_err(Failure::from)?;
+        rankfold_formats::write_atomically(path, |writer| -> Outcome {
+            let written = writer.write_all(text.as_bytes());
+            written.map_err(|error| Failure::io(path, &error))
+        })?;
         note(format!("wrote {}", path.display()));
         Ok(())
     }
