@@ -1,0 +1,101 @@
+"""ResNet-20 on CIFAR-10 without training: accuracy by budget, and what each choice is worth.
+
+    python3 benches/no_training.py RANKFOLD [--ablation]
+
+needs RANKFOLD_DATA and RANKFOLD_PRETRAINED. Budgets are measured on the whole test set, the ablation on
+test[:5000], and both are written to benches/results/ as JSON with command, machine and date. A result
+that is there already is not measured again.
+"""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+
+BUDGETS = [
+    ["--params-removed", "30%"],
+    ["--params-removed", "31%"],
+    ["--params-removed", "50%"],
+    ["--params-removed", "65%"],
+    ["--params-removed", "75%"],
+    ["--macs", "1.4286x"],
+    ["--macs", "1.6667x"],
+    ["--macs", "2x"],
+]
+ABLATION = {
+    "all forms": [],
+    "all forms, reconstructed": ["--reconstruct"],
+    "all forms, never recalibrated": ["--recalibrate", "never"],
+    "all forms, always recalibrated": ["--recalibrate", "always"],
+    **{f"{form} alone": ["--forms", form] for form in ["cp3", "tucker2", "spatial", "channel"]},
+    **{
+        f"selected by {how}": ["--select", how]
+        for how in ["response", "weight-error", "uniform", "proportional", "energy"]
+    },
+}
+
+
+def compress(binary, options, split):
+    data, pretrained = os.environ["RANKFOLD_DATA"], os.environ["RANKFOLD_PRETRAINED"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [binary, "compress", f"{pretrained}/resnet20-12fca82f.th", "--arch", "resnet20"]
+        command += ["--data", f"cifar10:{data}", "--split", split, "-o", f"{folder}/out", *options]
+        start = time.time()
+        done = subprocess.run(command, capture_output=True, text=True)
+        seconds = round(time.time() - start, 1)
+        if done.returncode:
+            return {"options": options, "error": done.stderr.strip(), "seconds": seconds}
+        report = json.loads(pathlib.Path(folder, "out/report.json").read_text())
+    before, after = report["before"], report["after"]
+    share = lambda key: round(100 * (1 - after[key] / before[key]), 2)
+    return {
+        "options": options,
+        "split": split,
+        "parameters_removed": share("parameters"),
+        "macs_removed": share("macs"),
+        "top1_before": before["top1"],
+        "top1": after["top1"],
+        "top1_se": after["top1_se"],
+        "adjustments": report["adjustments"],
+        "seconds": seconds,
+    }
+
+
+def main():
+    binary = sys.argv[1]
+    ablation = "--ablation" in sys.argv
+    name = "ablation" if ablation else "no_training"
+    path = pathlib.Path(__file__).parent / "results" / f"{name}.json"
+    known = json.loads(path.read_text())["rows"] if path.exists() else {}
+    if ablation:
+        wanted = {
+            f"{label}, {budget}": (["--params-removed", budget, *options], "test[:5000]")
+            for budget in ["50%", "75%"]
+            for label, options in ABLATION.items()
+        }
+    else:
+        wanted = {
+            f"{effort} {' '.join(budget)}": ([*budget, "--effort", effort], "test")
+            for effort in ["normal", "best"]
+            for budget in BUDGETS
+        }
+    for label, (options, split) in wanted.items():
+        if label not in known:
+            known[label] = compress(binary, options, split)
+            row = known[label]
+            print(f"{label:45} {row.get('top1', row.get('error'))}  {row['seconds']} s", flush=True)
+        stored = {
+            "command": f"python3 benches/no_training.py RANKFOLD{' --ablation' if ablation else ''}",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "date": datetime.date.today().isoformat(),
+            "rows": known,
+        }
+        path.write_text(json.dumps(stored, indent=1) + "\n")
+
+
+main()
