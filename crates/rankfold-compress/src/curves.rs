@@ -1,7 +1,7 @@
 //! What every layer loses in every form at every rank.
 
 use ndarray::Array4;
-use rankfold_decompose::{Control, Threads};
+use rankfold_decompose::{Control, Threads, evbmf};
 use rankfold_graph::Graph;
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::error::{CompressError, Refusal};
 use crate::form::{Form, Rank};
 use crate::layer::Layer;
 use crate::probe::Statistics;
-use crate::rules::{Context, Distance, Kernels, RULES, Rule, distance};
+use crate::rules::{Context, Distance, Kernels, RULES, Rule, as_matrix, distance};
 
 /// A layer in one form at one rank: what it costs and what it loses.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -127,6 +127,14 @@ fn layer_curves(
         return Ok(curves);
     }
     let kernel = layer.kernel(graph)?;
+    if options.evbmf {
+        let estimate = evbmf(as_matrix(&kernel).view(), Threads::Serial);
+        let estimate = estimate.map_err(|source| CompressError::Decompose {
+            layer: layer.name.clone(),
+            source,
+        })?;
+        curves.evbmf = Some(estimate.rank);
+    }
     let statistics = statistics.get(&layer.name);
     let context = Context {
         statistics,
