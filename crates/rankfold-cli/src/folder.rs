@@ -129,6 +129,14 @@ impl OutFolder {
     }
 }
 
+/// Work that ended before any factor was finished leaves nothing behind; finished factors stay.
+impl Drop for OutFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(self.partial.join("factors"));
+        let _ = fs::remove_dir(&self.partial);
+    }
+}
+
 /// The file must hold the graph that is in memory: same structure, same numbers in its own type.
 fn check_same(graph: &Graph, read: &Graph, dtype: DType) -> Outcome {
     let broken = |what: &str| {
