@@ -10,9 +10,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use rankfold_formats::read_weights;
-use rankfold_torch::{Executor, Layout, Options, set_threads, to_torch};
+use rankfold_torch::{Executor, Layout, Options, keep_freed_memory, set_threads, to_torch};
 
 fn main() -> Result<(), Box<dyn Error>> {
+    keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [network, weights, inputs, layout, threads] = arguments.as_slice() else {
         return Err("usage: inference-peer NETWORK WEIGHTS INPUTS LAYOUT THREADS".into());

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use rankfold_compress::CompressError;
 use rankfold_data::DataError;
+use rankfold_finetune::FinetuneError;
 use rankfold_formats::FormatError;
 use rankfold_torch::{DeviceError, TorchError};
 use rankfold_zoo::ZooError;
@@ -183,6 +184,17 @@ impl From<TorchError> for Failure {
                 };
                 Self::new(kind, chain(&error)).maybe_hint(error.hint())
             }
+        }
+    }
+}
+
+impl From<FinetuneError> for Failure {
+    fn from(error: FinetuneError) -> Self {
+        match error {
+            FinetuneError::Torch(error) => error.into(),
+            FinetuneError::Data(error) => error.into(),
+            FinetuneError::Stopped => Self::interrupted(),
+            error => Self::new(Kind::Inside, chain(&error)),
         }
     }
 }

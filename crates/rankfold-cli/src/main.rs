@@ -37,6 +37,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    rankfold_torch::keep_freed_memory();
     // Before anything can ask libtorch for CUDA; where there is none the CPU serves.
     let _ = rankfold_torch::open_cuda();
     let cli = match Cli::try_parse() {

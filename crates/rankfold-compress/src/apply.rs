@@ -37,6 +37,9 @@ impl FactorStore for NoStore {
 /// Sweeps by which the factors that are kept are refined under the full metric.
 const REFINEMENT: usize = 12;
 
+/// Multiplications for the factors that are kept: some seconds on one core.
+const WORK: f64 = 1e11;
+
 /// What became of one layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -73,6 +76,7 @@ pub fn apply(
         let context = Context {
             statistics,
             refinement: REFINEMENT,
+            work: Some(WORK),
             seed: plan.seed,
             threads: if jobs.len() == 1 {
                 Threads::Pool

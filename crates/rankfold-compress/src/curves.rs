@@ -68,6 +68,10 @@ impl Default for CurveOptions {
     }
 }
 
+/// Multiplications for one point of a curve: about a second on one core. Ranks beyond what they allow
+/// save a large layer little, and the forms that are solved directly are there for those.
+const WORK: f64 = 3e10;
+
 /// Kernels of more numbers than this are measured at fewer ranks.
 const LARGE_KERNEL: usize = 500_000;
 const RANKS_OF_LARGE: usize = 5;
@@ -139,6 +143,7 @@ fn layer_curves(
     let context = Context {
         statistics,
         refinement: options.refinement,
+        work: Some(WORK),
         seed: options.seed,
         threads: Threads::Serial,
         control,
@@ -235,7 +240,8 @@ fn rank_scales(
         cost.parameters < own.parameters || (own.macs > 0 && cost.macs < own.macs)
     };
     let step = rule.rank_step(layer);
-    let last = (1..=full).rev().find(|&scale| cheaper(scale));
+    let most = full.min(rule.affordable(layer, WORK));
+    let last = (1..=most).rev().find(|&scale| cheaper(scale));
     let Some(last) = last else {
         return Err(Refusal::NoGain {
             rank: rule.rank_at(layer, 1),

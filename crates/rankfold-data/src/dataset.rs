@@ -255,6 +255,15 @@ impl Dataset {
         })
     }
 
+    /// The items of these numbers, in this order; an error where there is no such item.
+    pub fn select(&self, items: &[usize]) -> Result<Self, DataError> {
+        let len = self.len();
+        match items.iter().find(|&&index| index >= len) {
+            Some(&index) => Err(DataError::Index { index, len }),
+            None => Ok(self.pick(items.iter().copied())),
+        }
+    }
+
     fn pick(&self, items: impl Iterator<Item = usize>) -> Self {
         let items = items.map(|i| self.selection.get(i)).collect();
         Self {

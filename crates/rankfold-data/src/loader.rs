@@ -150,6 +150,19 @@ impl Loader {
         }
     }
 
+    /// The numbers of the items in the order of an epoch.
+    pub fn order(&self, epoch: u64) -> Vec<usize> {
+        match self.0.options.shuffle {
+            true => self
+                .0
+                .order(epoch)
+                .into_iter()
+                .map(|p| p as usize)
+                .collect(),
+            false => (0..self.0.dataset.len()).collect(),
+        }
+    }
+
     /// The batches of an epoch from `first_step` on; they are the same whether the steps before
     /// were asked for or not.
     pub fn epoch(&self, epoch: u64, first_step: usize) -> Result<Batches, DataError> {

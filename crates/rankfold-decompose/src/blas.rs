@@ -198,6 +198,15 @@ pub(crate) fn gram_f64<T: Scalar>(a: ArrayView2<'_, T>, threads: Threads) -> Arr
     c
 }
 
+/// AᵀA in the element type, summed over pieces of some thousand rows, which keeps rounding down.
+pub(crate) fn gram_in_pieces<T: Scalar>(a: ArrayView2<'_, T>, threads: Threads) -> Array2<T> {
+    let mut c = Array2::zeros((a.ncols(), a.ncols()));
+    for rows in a.axis_chunks_iter(Axis(0), 2048) {
+        c += &gram(rows, threads);
+    }
+    c
+}
+
 /// Rows `from..` of the lower triangle of AᵀA, as many as `c` has.
 fn lower_gram<T: Scalar>(a: ArrayView2<'_, T>, from: usize, mut c: ArrayViewMut2<'_, T>) {
     let to = from + c.nrows();

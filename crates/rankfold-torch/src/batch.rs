@@ -10,7 +10,15 @@ use crate::executor::Executor;
 /// The inputs of a batch in the order in which the model takes them: by name where all names are the
 /// model's, else as they come.
 pub fn batch_inputs(executor: &Executor, batch: &Batch) -> Result<Vec<Tensor>> {
-    let names: Vec<&str> = executor.input_names().collect();
+    ordered_inputs(executor.input_names(), batch)
+}
+
+/// The same for a model that takes inputs of these names.
+pub fn ordered_inputs<'a>(
+    names: impl Iterator<Item = &'a str>,
+    batch: &Batch,
+) -> Result<Vec<Tensor>> {
+    let names: Vec<&str> = names.collect();
     let by_name = names.iter().map(|&name| {
         batch
             .inputs

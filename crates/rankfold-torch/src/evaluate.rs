@@ -87,7 +87,7 @@ impl Tally {
 }
 
 /// The logarithm of class probabilities.
-pub(crate) fn log_probabilities(scores: &Tensor, kind: Scores) -> Result<Tensor> {
+pub fn log_probabilities(scores: &Tensor, kind: Scores) -> Result<Tensor> {
     let step = "taking logarithms";
     match kind {
         Scores::Logits => scores.f_log_softmax(-1, Kind::Float).at(step),

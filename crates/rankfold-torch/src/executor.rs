@@ -260,17 +260,7 @@ impl Executor {
 
     /// What the numbers of the first output are, from the op that makes it.
     pub fn scores(&self) -> Scores {
-        let output = self.plan.outputs.first();
-        let maker = self
-            .plan
-            .steps
-            .iter()
-            .find(|step| step.outputs.first() == output);
-        match maker.map(|step| &step.op) {
-            Some(Op::Softmax(softmax)) if softmax.log => Scores::LogProbabilities,
-            Some(Op::Softmax(_)) => Scores::Probabilities,
-            _ => Scores::Logits,
-        }
+        self.plan.scores()
     }
 
     /// The values that nodes make and that are as in the graph that was given.

@@ -21,7 +21,7 @@ mod tests;
 mod timing;
 mod trainable;
 
-pub use batch::{batch_inputs, input_tensor};
+pub use batch::{batch_inputs, input_tensor, ordered_inputs};
 pub use calibrate::{CalibrateOptions, Metric, calibrate};
 pub use compare::{Comparison, Difference, compare};
 pub use convert::{dtype_of, from_torch, kind_of, to_torch};
@@ -30,9 +30,9 @@ pub use device::{
     Device, DeviceChoice, DeviceError, libtorch_folder, open_cuda, set_threads, threads,
 };
 pub use error::{MissingOp, Result, TorchError};
-pub use evaluate::{Metrics, Tally, evaluate};
+pub use evaluate::{Metrics, Tally, evaluate, log_probabilities};
 pub use executor::{Executor, Layout, Options, Scores, Tapped, Taps, check_finite};
-pub use memory::{MemoryUse, memory_use, reset_peak_memory};
+pub use memory::{MemoryUse, keep_freed_memory, memory_use, reset_peak_memory};
 pub use plan::missing_ops;
 pub use probe::{ProbeOptions, TorchProbe};
 pub use timing::{Repeat, Timing, bench, random_inputs};

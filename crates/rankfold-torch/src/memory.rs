@@ -36,6 +36,20 @@ pub fn reset_peak_memory() -> io::Result<()> {
     std::fs::write("/proc/self/clear_refs", "5")
 }
 
+/// Asks the C allocator, which libtorch takes its memory from, to keep what is freed.
+///
+/// It would return large blocks to the system at once, and every layer's output would be paged in anew:
+/// that is half the time of a small network. Executables call this first; nothing is lost where the
+/// allocator is another one.
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: these settings are plain numbers, and the allocator takes them at any time.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +65,25 @@ mod tests {
         );
         assert!(during.peak >= during.resident);
         drop(buffer);
+    }
+
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[test]
+    fn freed_memory_is_not_paged_in_again() {
+        let faults = || {
+            // SAFETY: the struct is plain numbers, and the call fills it in.
+            unsafe {
+                let mut usage: libc::rusage = std::mem::zeroed();
+                libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+                usage.ru_minflt
+            }
+        };
+        let touch = || drop(std::hint::black_box(vec![1u8; 48 << 20]));
+        keep_freed_memory();
+        touch();
+        let before = faults();
+        touch();
+        let again = faults() - before;
+        assert!(again < 100, "{again} of 12,288 pages");
     }
 }

@@ -6,6 +6,7 @@ use rankfold_graph::ops::{Activation, Arithmetic, Binary};
 use rankfold_graph::{Fact, Graph, Op, Value, ValueId};
 
 use crate::error::{MissingOp, Result, TorchError};
+use crate::executor::Scores;
 use crate::fuse::fuse;
 use crate::ops::packed::Epilogue;
 use crate::ops::{self, Memory};
@@ -100,6 +101,20 @@ pub fn missing_ops(graph: &Graph) -> Vec<MissingOp> {
 }
 
 impl Plan {
+    /// What the numbers of the first output are, from the op that makes it.
+    pub(crate) fn scores(&self) -> Scores {
+        let output = self.outputs.first();
+        let maker = self
+            .steps
+            .iter()
+            .find(|step| step.outputs.first() == output);
+        match maker.map(|step| &step.op) {
+            Some(Op::Softmax(softmax)) if softmax.log => Scores::LogProbabilities,
+            Some(Op::Softmax(_)) => Scores::Probabilities,
+            _ => Scores::Logits,
+        }
+    }
+
     /// The steps of a graph, one a node; an error that names the ops that cannot be run.
     pub(crate) fn new(graph: &Graph) -> Result<Self> {
         Self::with(graph, |steps, _| steps)

@@ -128,6 +128,19 @@ impl TorchProbe {
         Ok((divergence.mean(), divergence.agreement()))
     }
 
+    /// Augmented batches of the inputs that are not held back, to learn from.
+    pub fn lessons(&self, batch_size: usize) -> Result<Loader> {
+        let inputs = self.inputs.dataset();
+        let batch = self.inputs.options().batch_size;
+        let measured = (self.held_back.max(1) * batch).min(inputs.len());
+        let inputs = inputs.select(&self.inputs.order(0)[..measured])?;
+        let options = LoaderOptions {
+            batch_size: batch_size.min(inputs.len()),
+            ..self.augmented.options().clone()
+        };
+        Ok(Loader::new(inputs, options)?)
+    }
+
     /// The batches to measure on.
     fn measured(
         &self,

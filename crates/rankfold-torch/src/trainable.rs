@@ -8,7 +8,7 @@ use tch::Tensor;
 use crate::convert;
 use crate::device::Device;
 use crate::error::{At, Result, TorchError};
-use crate::executor::{Layout, Options, Tapped, Taps, channels_last, prepare, walk};
+use crate::executor::{Layout, Options, Scores, Tapped, Taps, channels_last, prepare, walk};
 use crate::ops::Mode;
 use crate::plan::{Plan, Reuse};
 
@@ -87,6 +87,16 @@ impl Trainable {
     /// All weights, each once.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// Names of the model's inputs, in order.
+    pub fn input_names(&self) -> impl Iterator<Item = &str> {
+        self.plan.inputs.iter().map(|input| input.name.as_str())
+    }
+
+    /// What the numbers of the first output are.
+    pub fn scores(&self) -> Scores {
+        self.plan.scores()
     }
 
     /// Where the weights are.

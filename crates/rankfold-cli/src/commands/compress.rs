@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -6,6 +7,7 @@ use rankfold_compress::{
 };
 use rankfold_data::Split;
 use rankfold_decompose::Control;
+use rankfold_finetune::{Distillation, FinetuneError, distill};
 use rankfold_graph::{CostModel, DType, Graph};
 use rankfold_torch::{TorchProbe, check_finite};
 use serde_json::{Map, Value, json};
@@ -44,13 +46,18 @@ pub(crate) struct Compress {
     #[arg(long, default_value = "test", value_name = "SPLIT")]
     split: Split,
 
-    /// How much work accuracy is worth: best adds what --reconstruct does
+    /// How much work accuracy is worth: best adds what --reconstruct and --distill do
     #[arg(long, value_enum, default_value = "normal")]
     effort: Effort,
 
     /// Fit the factors anew, layer by layer, to inputs from the already compressed network
     #[arg(long)]
     reconstruct: bool,
+
+    /// Teach the compressed network to answer as the original, without labels: the steps, of 64 inputs
+    /// each, and 0 for none; 300 with --effort best
+    #[arg(long, value_name = "STEPS")]
+    distill: Option<usize>,
 
     /// Re-estimate batch-norm statistics: where it is measured to help, always, or never
     #[arg(long, value_enum, default_value = "auto")]
@@ -109,6 +116,10 @@ impl From<DTypeArg> for DType {
         }
     }
 }
+
+/// Steps of distillation with the best effort, and inputs of each.
+const LESSONS: usize = 300;
+const LESSON_INPUTS: usize = 64;
 
 impl Compress {
     pub(crate) fn run(self) -> Outcome {
@@ -181,9 +192,11 @@ impl Compress {
         probe: Option<&mut TorchProbe>,
     ) -> Outcome<(Graph, Value)> {
         let Some(probe) = probe else {
-            if self.recalibrate == Recalibrate::Always || self.reconstruct {
+            let distilled = self.distill.is_some_and(|steps| steps > 0);
+            if self.recalibrate == Recalibrate::Always || self.reconstruct || distilled {
+                let options = "--reconstruct, --distill and --recalibrate";
                 return Err(Failure::usage("this needs inputs to run the model on")
-                    .hint("give --data KIND:PATH, or leave --reconstruct and --recalibrate out"));
+                    .hint(format!("give --data KIND:PATH, or leave {options} out")));
             }
             note("no data given: factors minimise weight errors, and accuracy is not measured");
             return Ok((factored, json!({ "data": false })));
@@ -193,12 +206,56 @@ impl Compress {
             let graph = reconstructed(original, &steps.graph, plan, statistics, probe)?;
             steps.offer("reconstructed", graph, self.reconstruct, probe)?;
         }
+        let best = self.effort == Effort::Best;
+        let lessons = self.distill.unwrap_or(if best { LESSONS } else { 0 });
+        if lessons > 0 {
+            let graph = self.distilled(original, &steps, lessons, probe)?;
+            steps.offer("distilled", graph, false, probe)?;
+        }
         if self.recalibrate != Recalibrate::Never {
             let graph = probe.recalibrated(&steps.graph)?;
             let always = self.recalibrate == Recalibrate::Always;
             steps.offer("recalibrated", graph, always, probe)?;
         }
         Ok((steps.graph, Value::Object(steps.record)))
+    }
+
+    /// The network after learning from the original. What learning spoils is not taken.
+    fn distilled(
+        &self,
+        original: &Graph,
+        steps: &Steps,
+        lessons: usize,
+        probe: &TorchProbe,
+    ) -> Outcome<Graph> {
+        let options = Distillation {
+            steps: lessons,
+            seed: self.budget.seed,
+            device: self.device.resolve()?,
+            ..Distillation::for_divergence(steps.divergence)
+        };
+        let bar = progress::bar("distilling", lessons as u64);
+        let loader = probe.lessons(LESSON_INPUTS)?;
+        let learnt = distill(original, &steps.graph, &loader, &options, |now| {
+            bar.set_position(now.step as u64);
+            bar.set_message(format!(
+                "outputs {:.3}, blocks {:.3}",
+                now.outputs, now.blocks
+            ));
+            match interrupt::requested() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        bar.finish_and_clear();
+        interrupt::check()?;
+        match learnt {
+            Err(error @ FinetuneError::Diverged { .. }) => {
+                note(format!("distillation is left out: {error}"));
+                Ok(steps.graph.clone())
+            }
+            learnt => Ok(learnt?),
+        }
     }
 
     fn side(&self, graph: &Graph, file_bytes: Option<u64>) -> Outcome<Side> {

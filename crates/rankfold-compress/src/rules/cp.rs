@@ -2,8 +2,8 @@
 
 use ndarray::{Array2, Array4, Axis, concatenate};
 use rankfold_decompose::cp::{
-    self as decompose, Als, CpForm, CpMethod, CpOptions, CpWeights, Refine, Target, cp_curve,
-    cp_weighted_curve, max_rank, refine,
+    self as decompose, Als, CpForm, CpMethod, CpOptions, CpWeights, Refine, Start, Target,
+    cp_curve, cp_weighted_curve, max_rank, refine,
 };
 use rankfold_decompose::{DecomposeError, InputCovariance};
 
@@ -42,13 +42,29 @@ pub(super) static FOUR_WAY: Cp = Cp {
 /// Sweeps before the refinement takes over: more make a start no better.
 const SWEEPS_BEFORE_REFINEMENT: usize = 15;
 
+/// The fewest sweeps that are worth starting, at least as many as it takes to compare two starts.
+const LEAST_SWEEPS: usize = 6;
+
 /// Weight of the plain response error in the metric of the output, so that no channel counts nothing.
 const PLAIN_SHARE: f64 = 0.01;
 
 impl Cp {
-    fn options(&self, layer: &Layer, context: &Context<'_>) -> CpOptions {
+    /// Options for ranks up to `rank`, with as many sweeps as the context has work for.
+    fn options(&self, layer: &Layer, rank: usize, context: &Context<'_>) -> CpOptions {
+        let default = Als::default();
+        let limit = context.sweeps(sweep_work(layer, rank), LEAST_SWEEPS, default.max_sweeps);
+        let als = Als {
+            max_sweeps: limit,
+            // Comparing starts costs sweeps too.
+            start: match limit < 4 * LEAST_SWEEPS {
+                true => Start::Slices,
+                false => default.start,
+            },
+            ..default
+        };
         CpOptions {
             form: self.axes,
+            method: CpMethod::Als(als),
             groups: layer.geometry.groups,
             seed: context.seed,
             threads: context.threads,
@@ -73,7 +89,7 @@ impl Cp {
         ranks: &[usize],
         context: &Context<'_>,
     ) -> Result<Vec<decompose::Cp<f32>>, CompressError> {
-        let options = self.options(layer, context);
+        let options = self.options(layer, largest(ranks), context);
         cp_curve(kernel.view(), ranks, &options, context.control).map_err(failed(layer))
     }
 
@@ -88,12 +104,9 @@ impl Cp {
         context: &Context<'_>,
     ) -> Result<Vec<CpWeights<f32>>, DecomposeError> {
         let refined = self.axes == CpForm::ThreeWay && context.refinement > 0;
-        let mut options = self.options(layer, context);
-        if refined {
-            options.method = CpMethod::Als(Als {
-                max_sweeps: SWEEPS_BEFORE_REFINEMENT,
-                ..Als::default()
-            });
+        let mut options = self.options(layer, largest(ranks), context);
+        if let (true, CpMethod::Als(als)) = (refined, &mut options.method) {
+            als.max_sweeps = als.max_sweeps.min(SWEEPS_BEFORE_REFINEMENT);
         }
         let curve = cp_weighted_curve(kernel.view(), ranks, covariance, &options, context.control)?;
         let starts = curve.into_iter().map(|cp| cp.weights);
@@ -117,6 +130,22 @@ impl Cp {
             })
             .collect()
     }
+}
+
+fn largest(ranks: &[usize]) -> usize {
+    ranks.iter().copied().max().unwrap_or(1)
+}
+
+/// Multiplications of one ALS sweep: two products of every group's kernel with factors, and the normal
+/// equations of the three factors, in doubles.
+fn sweep_work(layer: &Layer, rank: usize) -> f64 {
+    let groups = layer.geometry.groups;
+    let [outputs, inputs, height, width] = layer.shape;
+    let (outputs, rank) = ((outputs / groups) as f64, (rank / groups) as f64);
+    let (inputs, taps) = (inputs as f64, (height * width) as f64);
+    let products = 2.0 * outputs * inputs * taps * rank;
+    let equations = rank * rank * (rank + 2.0 * (outputs + inputs + taps));
+    groups as f64 * (products + equations)
 }
 
 /// The output metric in units of its mean diagonal, with a share of the identity.
@@ -222,6 +251,14 @@ impl Rule for Cp {
 
     fn rank_step(&self, layer: &Layer) -> usize {
         layer.geometry.groups
+    }
+
+    fn affordable(&self, layer: &Layer, work: f64) -> usize {
+        if self.axes == CpForm::TwoWay {
+            return usize::MAX;
+        }
+        let fits = |&rank: &usize| sweep_work(layer, rank) * LEAST_SWEEPS as f64 <= work;
+        (1..=self.exact_rank(layer)).rev().find(fits).unwrap_or(1)
     }
 
     fn outline(&self, layer: &Layer, rank: Rank) -> Vec<StageOutline> {

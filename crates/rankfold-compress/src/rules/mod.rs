@@ -44,6 +44,8 @@ pub struct Context<'a> {
     pub statistics: Option<&'a LayerStatistics>,
     /// Sweeps of refinement under the full metric of the statistics.
     pub refinement: usize,
+    /// Multiplications that an iterative fit may take at one rank; no limit where there is none.
+    pub work: Option<f64>,
     /// Seed of every random choice.
     pub seed: u64,
     /// How many cores.
@@ -56,6 +58,13 @@ pub struct Context<'a> {
 pub type Kernels = Vec<Array4<f32>>;
 
 impl Context<'_> {
+    /// The sweeps that there is work for, between `least` and `most`, where one takes so many
+    /// multiplications.
+    fn sweeps(&self, of_one: f64, least: usize, most: usize) -> usize {
+        self.work
+            .map_or(most, |work| ((work / of_one) as usize).clamp(least, most))
+    }
+
     /// The options of the decomposition crate; plain without a covariance.
     fn conv_options<'c>(
         &self,
@@ -106,6 +115,11 @@ pub trait Rule: Sync {
     /// What `rank` is divided by: a rank is a multiple of it.
     fn rank_step(&self, _layer: &Layer) -> usize {
         1
+    }
+
+    /// The largest rank that can be fitted within `work` multiplications.
+    fn affordable(&self, _layer: &Layer, _work: f64) -> usize {
+        usize::MAX
     }
 
     /// The smaller layers at a rank, without their numbers.
@@ -161,8 +175,6 @@ pub fn distance(
     approximation: &Array4<f32>,
     statistics: Option<&LayerStatistics>,
 ) -> Distance {
-    let difference = (kernel - approximation).mapv(f64::from);
-    let whole = kernel.mapv(f64::from);
     let ratio = |part: f64, of: f64| {
         if of > 0.0 {
             (part / of).max(0.0).sqrt()
@@ -170,15 +182,22 @@ pub fn distance(
             0.0
         }
     };
-    let squares = |array: &Array4<f64>| array.iter().map(|v| v * v).sum::<f64>();
+    let (mut missed, mut whole) = (0.0, 0.0);
+    for (&w, &v) in kernel.iter().zip(approximation) {
+        let (w, v) = (f64::from(w), f64::from(v));
+        missed += (w - v) * (w - v);
+        whole += w * w;
+    }
     let mut result = Distance {
-        weight: ratio(squares(&difference), squares(&whole)),
+        weight: ratio(missed, whole),
         response: None,
         damage: None,
     };
     let Some(statistics) = statistics else {
         return result;
     };
+    let difference = (kernel - approximation).mapv(f64::from);
+    let whole = kernel.mapv(f64::from);
     let (mut error, mut energy, mut damage) = (0.0, 0.0, 0.0);
     for (group, covariance) in statistics.covariance.iter().enumerate() {
         let rows = group_rows(kernel.dim().0, statistics.covariance.len(), group);

@@ -1,7 +1,10 @@
 //! A convolution as 1×1, D×D between fewer channels, 1×1.
 
 use ndarray::Array4;
-use rankfold_decompose::{Tucker2Factors, Tucker2Rank, tucker2, tucker2_curve, tucker2_max_rank};
+use rankfold_decompose::{
+    ConvOptions, InputCovariance, Tucker2Factors, Tucker2Rank, tucker2, tucker2_curve,
+    tucker2_max_rank,
+};
 
 use super::{Context, Kernels, Rule, failed};
 use crate::cost::StageOutline;
@@ -17,6 +20,35 @@ fn pair(rank: Rank) -> [usize; 2] {
     match rank {
         Rank::One(rank) => [rank; 2],
         Rank::Two(pair) => pair,
+    }
+}
+
+/// Multiplications of one HOOI sweep, about: products and Gram matrices, and two symmetric eigenproblems,
+/// whose operations take ten times as long.
+fn sweep_work(layer: &Layer, rank: Rank) -> f64 {
+    let groups = layer.geometry.groups;
+    let [outputs, inputs, height, width] = layer.shape;
+    let per_group = |size: usize| size as f64 / groups as f64;
+    let (outputs, inputs, taps) = (per_group(outputs), inputs as f64, (height * width) as f64);
+    let [inner, outer] = pair(rank).map(per_group);
+    let products = outputs * inputs * taps * (inner + outer);
+    let grams = outputs * outputs * inner * taps + inputs * inputs * outer * taps;
+    let eigen = 50.0 * (outputs.powi(3) + inputs.powi(3));
+    groups as f64 * (products + grams + eigen)
+}
+
+fn options<'a>(
+    layer: &Layer,
+    ranks: &[Rank],
+    covariance: Option<&'a InputCovariance>,
+    context: &Context<'_>,
+) -> ConvOptions<'a> {
+    let options = context.conv_options(layer, covariance);
+    let works = ranks.iter().map(|&rank| sweep_work(layer, rank));
+    let work = works.fold(1.0, f64::max);
+    ConvOptions {
+        max_sweeps: context.sweeps(work, 1, options.max_sweeps),
+        ..options
     }
 }
 
@@ -76,7 +108,7 @@ impl Rule for Tucker2 {
         context: &Context<'_>,
     ) -> Result<Vec<Kernels>, CompressError> {
         let covariance = context.covariance(layer)?;
-        let options = context.conv_options(layer, covariance.as_ref());
+        let options = options(layer, ranks, covariance.as_ref(), context);
         let at = |rank: &Rank| {
             let [inner, outer] = pair(*rank);
             let ranks = Tucker2Rank::new(inner, outer)?;
@@ -96,7 +128,7 @@ impl Rule for Tucker2 {
         ranks: &[Rank],
         context: &Context<'_>,
     ) -> Result<Vec<f64>, CompressError> {
-        let options = context.conv_options(layer, None);
+        let options = options(layer, ranks, None, context);
         let ranks = ranks
             .iter()
             .map(|&rank| Tucker2Rank::new(pair(rank)[0], pair(rank)[1]))

@@ -12,7 +12,9 @@ use crate::scalar::Scalar;
 use crate::threads::Threads;
 
 /// Sweeps over which the error must have stopped falling.
-const WINDOW: usize = 10;
+const WINDOW: usize = 5;
+/// Products of fewer multiplications than this gain nothing from more threads.
+const POOLED: usize = 1 << 23;
 /// The first extrapolation step, its growth after a sweep that helped, its bound, and its shrinking.
 const STEP: f64 = 0.5;
 const STEP_GROWTH: f64 = 1.15;
@@ -80,6 +82,10 @@ impl Iteration {
         threads: Threads,
         control: Control<'_>,
     ) -> Result<()> {
+        let threads = match self.current.rank() * w.values().len() < POOLED {
+            true => Threads::Serial,
+            false => threads,
+        };
         let first = self.sweeps();
         while self.sweeps() - first < limits.sweeps && !self.converged(limits.tolerance) {
             self.sweep(w, limits.ridge, threads);

@@ -8,7 +8,7 @@ use crate::dense::{self, ThinSvd};
 use crate::error::Result;
 use crate::rank::Truncation;
 use crate::scalar::Scalar;
-use crate::spectrum::Spectrum;
+use crate::spectrum::{Spectrum, is_wide};
 
 /// The SVD by bidiagonalisation, cut off.
 pub(super) fn by_bidiagonal<T: Scalar>(
@@ -32,25 +32,46 @@ pub(super) fn by_bidiagonal<T: Scalar>(
     })
 }
 
-/// The SVD from V = the leading eigenvectors of AᵀA in f64, refined through A·V.
+/// The SVD from V = the leading eigenvectors of AᵀA, refined through A·V.
 ///
-/// Eigenvalues below ε·σ₁² drown in rounding; where the cut falls among those, the bidiagonal SVD
-/// is used instead.
+/// Eigenvalues below ε·σ₁² drown in rounding; where the cut falls among those, a wide f32 matrix is
+/// done again in f64, and then the bidiagonal SVD is used instead.
 pub(super) fn by_gram<T: Scalar>(
     problem: &Problem<'_, T>,
     truncation: Truncation,
 ) -> Result<Svd<T>> {
+    if is_wide::<T>(problem.cols()) {
+        let gram = blas::gram_in_pieces(problem.a, problem.options.threads);
+        let (values, vectors) = dense::eigh(gram.view())?;
+        drop(gram);
+        if let Some(rank) = safe_cut(&values, truncation) {
+            return on_vectors(problem, vectors.slice(s![.., ..rank]).to_owned());
+        }
+    }
+    problem.control.check()?;
     let gram = blas::gram_f64(problem.a, problem.options.threads);
     problem.control.check()?;
     let (values, vectors) = dense::eigh(gram.view())?;
-    let spectrum = Spectrum::new(values.iter().map(|x| x.max(0.0)).collect(), 0.0, 1.0);
+    drop(gram);
+    match safe_cut(&values, truncation) {
+        Some(rank) => on_vectors(problem, vectors.slice(s![.., ..rank]).mapv(T::from_f64)),
+        None => by_bidiagonal(problem, truncation),
+    }
+}
+
+/// Where `truncation` cuts the eigenvalues, unless what it cuts off is of the size of their rounding.
+fn safe_cut<T: Scalar>(values: &Array1<T>, truncation: Truncation) -> Option<usize> {
+    let values: Vec<f64> = values.iter().map(|x| x.as_f64().max(0.0)).collect();
+    let cols = values.len();
+    let spectrum = Spectrum::new(values, 0.0, 1.0);
     let rank = cut(&spectrum, truncation);
     let tail = spectrum.relative_error(rank);
-    if rank < problem.cols() && tail * tail < 1e3 * f64::EPSILON {
-        return by_bidiagonal(problem, truncation);
-    }
+    (rank == cols || tail * tail >= 1e3 * T::EPS).then_some(rank)
+}
+
+/// The SVD of A on the span of orthonormal columns.
+fn on_vectors<T: Scalar>(problem: &Problem<'_, T>, basis: Array2<T>) -> Result<Svd<T>> {
     problem.control.check()?;
-    let basis = vectors.slice(s![.., ..rank]).mapv(T::from_f64);
     let image = blas::dot(problem.a, basis.view(), problem.options.threads);
     let (u, s, vt) = rayleigh_ritz(image.view(), basis.view(), problem)?;
     let relative_error = problem.certify(&u, &s, &vt);
