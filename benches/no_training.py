@@ -27,15 +27,20 @@ BUDGETS = [
     ["--macs", "1.6667x"],
     ["--macs", "2x"],
 ]
+WITHOUT_DATA = "without data"
 ABLATION = {
     "all forms": [],
+    "all forms, without data": [WITHOUT_DATA],
     "all forms, reconstructed": ["--reconstruct"],
+    "all forms, distilled": ["--distill", "600"],
+    "all forms, best effort": ["--effort", "best"],
     "all forms, never recalibrated": ["--recalibrate", "never"],
     "all forms, always recalibrated": ["--recalibrate", "always"],
-    **{f"{form} alone": ["--forms", form] for form in ["cp3", "tucker2", "spatial", "channel"]},
+    **{f"{form} alone": ["--forms", form] for form in ["cp3", "cp4", "cp2", "tucker2", "spatial", "channel"]},
+    **{f"{form} alone, without data": ["--forms", form, WITHOUT_DATA] for form in ["cp3", "tucker2", "spatial", "channel"]},
     **{
         f"selected by {how}": ["--select", how]
-        for how in ["response", "weight-error", "uniform", "proportional", "energy"]
+        for how in ["response", "weight-error", "uniform", "proportional", "energy", "evbmf"]
     },
 }
 
@@ -44,21 +49,27 @@ def compress(binary, options, split):
     data, pretrained = os.environ["RANKFOLD_DATA"], os.environ["RANKFOLD_PRETRAINED"]
     with tempfile.TemporaryDirectory() as folder:
         command = [binary, "compress", f"{pretrained}/resnet20-12fca82f.th", "--arch", "resnet20"]
-        command += ["--data", f"cifar10:{data}", "--split", split, "-o", f"{folder}/out", *options]
+        measure = ["--data", f"cifar10:{data}", "--split", split]
+        blind = WITHOUT_DATA in options
+        command += ["-o", f"{folder}/out", *(o for o in options if o != WITHOUT_DATA)]
         start = time.time()
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command + ([] if blind else measure), capture_output=True, text=True)
         seconds = round(time.time() - start, 1)
         if done.returncode:
             return {"options": options, "error": done.stderr.strip(), "seconds": seconds}
         report = json.loads(pathlib.Path(folder, "out/report.json").read_text())
-    before, after = report["before"], report["after"]
+        before, after = report["before"], report["after"]
+        if blind:
+            command = [binary, "eval", f"{folder}/out", "--json", *measure]
+            measured = subprocess.run(command, capture_output=True, text=True, check=True)
+            after |= json.loads(measured.stdout)
     share = lambda key: round(100 * (1 - after[key] / before[key]), 2)
     return {
         "options": options,
         "split": split,
         "parameters_removed": share("parameters"),
         "macs_removed": share("macs"),
-        "top1_before": before["top1"],
+        "top1_before": before.get("top1"),
         "top1": after["top1"],
         "top1_se": after["top1_se"],
         "adjustments": report["adjustments"],

@@ -46,7 +46,7 @@ pub struct Distillation {
 impl Default for Distillation {
     fn default() -> Self {
         Self {
-            steps: 300,
+            steps: 600,
             rate: 2e-3,
             warm_up: 20,
             temperature: 3.0,

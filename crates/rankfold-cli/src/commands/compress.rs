@@ -55,7 +55,7 @@ pub(crate) struct Compress {
     reconstruct: bool,
 
     /// Teach the compressed network to answer as the original, without labels: the steps, of 64 inputs
-    /// each, and 0 for none; 300 with --effort best
+    /// each, and 0 for none; 600 with --effort best
     #[arg(long, value_name = "STEPS")]
     distill: Option<usize>,
 
@@ -118,7 +118,7 @@ impl From<DTypeArg> for DType {
 }
 
 /// Steps of distillation with the best effort, and inputs of each.
-const LESSONS: usize = 300;
+const LESSONS: usize = 600;
 const LESSON_INPUTS: usize = 64;
 
 impl Compress {
