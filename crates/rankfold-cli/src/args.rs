@@ -7,6 +7,9 @@ use clap::Args;
 use rankfold_data::{DataSpec, Split};
 use rankfold_torch::DeviceChoice;
 
+use crate::failure::Outcome;
+use crate::model::Loaded;
+
 /// How a model is named.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ArchArgs {
@@ -92,7 +95,7 @@ pub(crate) struct DeviceArgs {
 
 impl DeviceArgs {
     /// The device, and the number of threads set.
-    pub(crate) fn resolve(&self) -> crate::failure::Outcome<rankfold_torch::Device> {
+    pub(crate) fn resolve(&self) -> Outcome<rankfold_torch::Device> {
         if let Some(threads) = self.threads {
             rankfold_torch::set_threads(threads);
         }
@@ -109,4 +112,22 @@ pub(crate) struct ModelArgs {
 
     #[command(flatten)]
     pub(crate) arch: ArchArgs,
+}
+
+/// What is taken out of a model before it is changed or written.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SimplifyArgs {
+    /// First fold batch norms into the layers before them, remove what does nothing, compute constants
+    #[arg(long)]
+    simplify: bool,
+}
+
+impl SimplifyArgs {
+    /// The model, simplified where that was asked for.
+    pub(crate) fn apply(&self, loaded: Loaded) -> Outcome<Loaded> {
+        match self.simplify {
+            true => loaded.simplify(),
+            false => Ok(loaded),
+        }
+    }
 }

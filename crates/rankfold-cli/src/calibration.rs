@@ -9,7 +9,7 @@ use rankfold_torch::{Device, ProbeOptions, TorchProbe};
 
 use crate::args::{DataArgs, DeviceArgs};
 use crate::data;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 
 /// What data-aware compression looks at.
 #[derive(Debug, Clone, Args)]
@@ -32,6 +32,7 @@ pub(crate) struct Calibration {
     inputs: Dataset,
     normalization: rankfold_data::Normalization,
     device: Device,
+    batch_size: usize,
     seed: u64,
 }
 
@@ -49,10 +50,16 @@ impl Calibration {
         let how = &args.data.how;
         let data = data::open(spec, graph, how, &args.calibrate_split, None)?;
         let wanted = usize::from(args.calibrate).min(data.len());
+        let fixed = data::fixed_batch(graph);
+        let wanted = match fixed {
+            None => wanted,
+            Some(size) => in_full_batches(wanted, size)?,
+        };
         Ok(Some(Self {
             inputs: data.calibration(wanted, seed)?,
             normalization: data::normalization(graph, how)?,
             device: device.resolve()?,
+            batch_size: fixed.unwrap_or(ProbeOptions::default().batch_size),
             seed,
         }))
     }
@@ -76,9 +83,26 @@ impl Calibration {
             self.normalization.clone(),
             ProbeOptions {
                 device: self.device,
+                batch_size: self.batch_size,
                 seed: self.seed,
                 ..ProbeOptions::default()
             },
         )?)
+    }
+}
+
+/// Batches of a calibration at least, so that some can be held back.
+const BATCHES: usize = 8;
+
+/// As many of the inputs as fill batches of `size`.
+fn in_full_batches(inputs: usize, size: usize) -> Outcome<usize> {
+    let full = inputs - inputs % size.max(1);
+    match full >= BATCHES * size {
+        true => Ok(full),
+        false => Err(Failure::usage(format!(
+            "the model takes {size} inputs at a time: calibration needs {}, found {inputs}",
+            BATCHES * size
+        ))
+        .hint("export the model with an open batch dimension, or give more inputs")),
     }
 }

@@ -5,6 +5,7 @@ use rankfold_graph::Graph;
 
 use crate::args::{DataArgs, PreparationArgs, SplitArgs};
 use crate::failure::{Failure, Kind, Outcome};
+use crate::output::note;
 
 /// The data that `--data` names, or an error that says which option is missing.
 pub(crate) fn required(data: &DataArgs, graph: &Graph, split: &SplitArgs) -> Outcome<Dataset> {
@@ -40,15 +41,49 @@ pub(crate) fn open(
     Ok(data)
 }
 
-/// Every item once, in order, normalised as the model wants it.
+/// How many items the model takes at a time, where it was exported for one number of them only.
+pub(crate) fn fixed_batch(graph: &Graph) -> Option<usize> {
+    let mut sizes = graph.inputs().iter().map(|&id| {
+        let shape = graph.fact(id).shape.as_ref()?;
+        shape.first()?.fixed()
+    });
+    let first = sizes.next()??;
+    sizes.all(|size| size == Some(first)).then_some(first)
+}
+
+/// Every item once, in order, normalised as the model wants it. What does not fill the last batch is
+/// left out for a model that takes full ones only.
 pub(crate) fn loader(
     graph: &Graph,
     data: Dataset,
     how: &PreparationArgs,
     batch: usize,
 ) -> Outcome<Loader> {
+    let (data, batch) = match fixed_batch(graph) {
+        None => (data, batch),
+        Some(size) => (in_full_batches(data, size)?, size),
+    };
     let options = LoaderOptions::evaluate(batch, normalization(graph, how)?);
     Ok(Loader::new(data, options)?)
+}
+
+/// As many items as fill batches of `size`.
+fn in_full_batches(data: Dataset, size: usize) -> Outcome<Dataset> {
+    let rest = data.len() % size.max(1);
+    if rest == data.len() {
+        return Err(Failure::usage(format!(
+            "the model takes {size} inputs at a time, the data have {rest}"
+        ))
+        .hint("export the model with an open batch dimension, or give more data"));
+    }
+    if rest == 0 {
+        return Ok(data);
+    }
+    note(format!(
+        "the model takes {size} inputs at a time; {rest} of {} are left out",
+        data.len()
+    ));
+    Ok(data.limit(data.len() - rest)?)
 }
 
 /// The model's normalisation, or that of the command line.

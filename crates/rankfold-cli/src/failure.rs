@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use rankfold_compress::CompressError;
 use rankfold_data::DataError;
 use rankfold_finetune::FinetuneError;
-use rankfold_formats::FormatError;
+use rankfold_formats::{FormatError, OnnxFault};
 use rankfold_torch::{DeviceError, TorchError};
 use rankfold_zoo::ZooError;
 
@@ -130,6 +130,15 @@ impl From<FormatError> for Failure {
                 Kind::Missing
             }
             FormatError::Io { .. } => Kind::Inside,
+            FormatError::Onnx {
+                fault: OnnxFault::External { source, .. },
+                ..
+            } if source.kind() == std::io::ErrorKind::NotFound => Kind::Missing,
+            // The network is sound, and cannot be said in ONNX.
+            FormatError::Onnx {
+                fault: OnnxFault::NoForm { .. },
+                ..
+            } => Kind::Usage,
             _ => Kind::BadFile,
         };
         Self::new(kind, chain(&error)).maybe_hint(error.hint())

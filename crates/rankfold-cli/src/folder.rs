@@ -5,19 +5,23 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::{Array4, ArrayView4};
 use rankfold_compress::{FactorStore, LayerPlan, Plan};
 use rankfold_formats::{
-    SaveOptions, StateDict, described_model, read_weights, write_model, write_safetensors,
+    FormatError, SaveOptions, StateDict, described_model, python_module, read_weights,
+    with_module_names, write_model, write_safetensors,
 };
 use rankfold_graph::{DType, Graph, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::calibration::Calibration;
+use crate::exported::{Origin, write_and_read_back};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::model::Loaded;
 use crate::record::{Record, Report};
+use crate::sameness::{self, Sameness};
 
 /// A folder that is being made.
 #[derive(Debug)]
@@ -27,11 +31,24 @@ pub(crate) struct OutFolder {
     force: bool,
 }
 
-/// The model as it was read back from the file just written.
+/// The model as it was read back from the files just written.
 #[derive(Debug)]
 pub(crate) struct Written {
+    /// What model.safetensors holds.
     pub(crate) graph: Graph,
-    pub(crate) file_bytes: u64,
+    /// What the file of the source's own kind holds, where the source was exported.
+    pub(crate) exported: Option<Graph>,
+    /// The files of the model and their sizes, that of the source's own kind first.
+    pub(crate) files: Vec<(String, u64)>,
+    /// What the user should know of them.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Written {
+    /// The size of the file of the source's own kind.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.files.first().map_or(0, |(_, bytes)| *bytes)
+    }
 }
 
 impl OutFolder {
@@ -54,13 +71,32 @@ impl OutFolder {
             _ => PathBuf::from("."),
         };
         let partial = parent.join(format!(".{}.partial", name.to_string_lossy()));
-        let factors = partial.join("factors");
-        fs::create_dir_all(&factors).map_err(|e| Failure::io(&factors, &e))?;
-        Ok(Self {
+        let folder = Self {
             target: target.to_owned(),
             partial,
             force,
-        })
+        };
+        let factors = folder.factors();
+        fs::create_dir_all(&factors).map_err(|e| Failure::io(&factors, &e))?;
+        folder.clear();
+        Ok(folder)
+    }
+
+    fn factors(&self) -> PathBuf {
+        self.partial.join("factors")
+    }
+
+    /// Removes all but the finished factors.
+    fn clear(&self) {
+        let Ok(entries) = fs::read_dir(&self.partial) else {
+            return;
+        };
+        for entry in entries
+            .flatten()
+            .filter(|entry| entry.file_name() != "factors")
+        {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 
     /// Where finished factors of this very work are kept.
@@ -73,45 +109,95 @@ impl OutFolder {
         let source = loaded.sha256()?.unwrap_or_else(|| plan.model.clone());
         let data = calibration.map(Calibration::identity).unwrap_or_default();
         Ok(Store {
-            folder: self.partial.join("factors"),
+            folder: self.factors(),
             work: format!(
-                "{source} {data} {} {}",
+                "{source} {} {data} {} {}",
+                loaded.simplified.is_some(),
                 plan.seed,
                 env!("CARGO_PKG_VERSION")
             ),
+            loaded: AtomicUsize::new(0),
         })
     }
 
-    /// Writes model, module and plan, reads the model back and checks that it is the same.
+    /// The size of the file of the source's own kind, by writing it.
+    pub(crate) fn measure(
+        &self,
+        graph: &Graph,
+        origin: Option<&Origin>,
+        record: &Record,
+        dtype: Option<DType>,
+    ) -> Outcome<u64> {
+        let stored = record.stored();
+        if let Some(origin) = origin {
+            let format = origin.format();
+            let path = self.partial.join(format.file_name());
+            let read = write_and_read_back(format, &path, graph, Some(origin), &stored)?;
+            return Ok(read.file_bytes);
+        }
+        let named = with_module_names(graph).map_err(|e| Failure::new(Kind::Inside, e))?;
+        let path = self.partial.join("model.safetensors");
+        write_model(&path, &named, &stored, dtype)?;
+        let metadata = fs::metadata(&path).map_err(|e| Failure::io(&path, &e))?;
+        Ok(metadata.len())
+    }
+
+    /// Writes model, module and plan, reads the model back and checks that it is the same. Weights
+    /// keep their types where `dtype` names none.
     pub(crate) fn write(
         &self,
         graph: &Graph,
+        origin: Option<&Origin>,
         plan: &Plan,
         record: &Record,
-        dtype: DType,
+        dtype: Option<DType>,
     ) -> Outcome<Written> {
+        let mut notes = Vec::new();
+        let mut files = Vec::new();
+        let mut exported = None;
+        if let Some(origin) = origin {
+            let format = origin.format();
+            let name = format.file_name();
+            let path = self.partial.join(&name);
+            let read = write_and_read_back(format, &path, graph, Some(origin), &record.stored())?;
+            if let Sameness::Parts(reason) = sameness::check(graph, &read.graph)? {
+                notes.push(format!(
+                    "{name} was not run to compare it ({reason}); its kernels are those in memory"
+                ));
+            }
+            files.push((name, read.file_bytes));
+            exported = Some(read.graph);
+        }
+        let named = with_module_names(graph).map_err(|e| Failure::new(Kind::Inside, e))?;
         let path = self.partial.join("model.safetensors");
-        write_model(&path, graph, &record.stored(), Some(dtype))?;
+        write_model(&path, &named, &record.stored(), dtype)?;
         let checkpoint = read_weights(&path)?;
         let read = described_model(&path, &checkpoint)?.ok_or_else(|| {
             Failure::new(Kind::Inside, "the written model does not describe itself")
         })?;
-        check_same(graph, &read.graph, dtype)?;
-        self.text("model.py", &rankfold_formats::python_module(graph)?)?;
+        check_same(&named, &read.graph, dtype)?;
+        let metadata = fs::metadata(&path).map_err(|e| Failure::io(&path, &e))?;
+        files.push(("model.safetensors".to_owned(), metadata.len()));
+        match python_module(&named) {
+            Ok(module) => self.text("model.py", &module)?,
+            Err(error @ (FormatError::PythonOp { .. } | FormatError::PythonName { .. })) => {
+                notes.push(format!("model.py is left out: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
         self.text("plan.toml", &plan.to_toml())?;
-        let file_bytes = fs::metadata(&path)
-            .map_err(|e| Failure::io(&path, &e))?
-            .len();
         Ok(Written {
             graph: read.graph,
-            file_bytes,
+            exported,
+            files,
+            notes,
         })
     }
 
     /// Adds the report and puts the folder in its place.
     pub(crate) fn finish(&self, report: &Report) -> Outcome {
         self.text("report.json", &report.json()?)?;
-        let factors = self.partial.join("factors");
+        let factors = self.factors();
         fs::remove_dir_all(&factors).map_err(|e| Failure::io(&factors, &e))?;
         let failed = |e: std::io::Error| Failure::io(&self.target, &e);
         if self.force && self.target.exists() {
@@ -132,13 +218,14 @@ impl OutFolder {
 /// Work that ended before any factor was finished leaves nothing behind; finished factors stay.
 impl Drop for OutFolder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(self.partial.join("factors"));
+        self.clear();
+        let _ = fs::remove_dir(self.factors());
         let _ = fs::remove_dir(&self.partial);
     }
 }
 
 /// The file must hold the graph that is in memory: same structure, same numbers in its own type.
-fn check_same(graph: &Graph, read: &Graph, dtype: DType) -> Outcome {
+fn check_same(graph: &Graph, read: &Graph, dtype: Option<DType>) -> Outcome {
     let broken = |what: &str| {
         Failure::new(
             Kind::Inside,
@@ -149,11 +236,11 @@ fn check_same(graph: &Graph, read: &Graph, dtype: DType) -> Outcome {
         return Err(broken("its structure"));
     }
     for (name, tensor) in graph.weights().iter() {
-        let stored = match tensor.dtype().is_float() {
-            true => tensor
+        let stored = match dtype.filter(|_| tensor.dtype().is_float()) {
+            Some(dtype) => tensor
                 .to_float_dtype(dtype)
                 .map_err(|e| broken(&e.to_string()))?,
-            false => tensor.clone(),
+            None => tensor.clone(),
         };
         if read.weights().get(name) != Some(&stored) {
             return Err(broken(name));
@@ -167,9 +254,15 @@ fn check_same(graph: &Graph, read: &Graph, dtype: DType) -> Outcome {
 pub(crate) struct Store {
     folder: PathBuf,
     work: String,
+    loaded: AtomicUsize,
 }
 
 impl Store {
+    /// How many layers an earlier run had finished.
+    pub(crate) fn resumed(&self) -> usize {
+        self.loaded.load(Ordering::Relaxed)
+    }
+
     fn file(&self, layer: &LayerPlan) -> PathBuf {
         let rank = layer.rank.map(|rank| rank.to_string()).unwrap_or_default();
         let key = format!("{} {} {} {rank}", self.work, layer.name, layer.form);
@@ -191,7 +284,11 @@ impl FactorStore for Store {
             let values = tensor.to_f32().ok()?;
             Some(ArrayView4::from_shape(shape, &values).ok()?.to_owned())
         };
-        checkpoint.tensors.iter().map(kernel).collect()
+        let kernels: Option<Vec<_>> = checkpoint.tensors.iter().map(kernel).collect();
+        if kernels.is_some() {
+            self.loaded.fetch_add(1, Ordering::Relaxed);
+        }
+        kernels
     }
 
     /// A factor that cannot be stored is only computed again by the next run.

@@ -6,6 +6,7 @@ mod budget;
 mod calibration;
 mod commands;
 mod data;
+mod exported;
 mod failure;
 mod folder;
 mod interrupt;
@@ -14,6 +15,8 @@ mod output;
 mod planning;
 mod progress;
 mod record;
+mod sameness;
+mod sized;
 
 use std::process::ExitCode;
 
@@ -38,8 +41,6 @@ struct Cli {
 
 fn main() -> ExitCode {
     rankfold_torch::keep_freed_memory();
-    // Before anything can ask libtorch for CUDA; where there is none the CPU serves.
-    let _ = rankfold_torch::open_cuda();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

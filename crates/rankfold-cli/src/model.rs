@@ -1,15 +1,20 @@
 //! From what the user names to a graph.
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rankfold_formats::{FileKind, described_model, read_weights, read_weights_at};
 use rankfold_graph::{Graph, WeightName, Weights};
+use rankfold_torch::{Simplified, simplify};
 use rankfold_zoo::Options;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::args::ArchArgs;
+use crate::exported::{Format, Origin};
 use crate::failure::{Failure, Kind, Outcome};
+use crate::output::note;
 
 /// A model as it was loaded.
 #[derive(Debug)]
@@ -20,22 +25,70 @@ pub(crate) struct Loaded {
     pub(crate) record: Map<String, Value>,
     /// The file, for models that have one.
     pub(crate) path: Option<PathBuf>,
+    /// What else the file had, for models that were exported.
+    pub(crate) origin: Option<Origin>,
+    /// What was taken out on request.
+    pub(crate) simplified: Option<Simplified>,
 }
 
 impl Loaded {
-    /// The size of the file, for models that have one.
-    pub(crate) fn file_bytes(&self) -> Option<u64> {
-        Some(std::fs::metadata(self.path.as_ref()?).ok()?.len())
+    /// The model without what inference does not need; says what was taken out.
+    pub(crate) fn simplify(mut self) -> Outcome<Self> {
+        let (graph, removed) = simplify(&self.graph)?;
+        let part = |nodes: &[String], one: &str, many: &str| match nodes.len() {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            n => Some(format!("{n} {many}")),
+        };
+        let parts: Vec<String> = [
+            part(&removed.norms, "batch norm folded", "batch norms folded"),
+            part(
+                &removed.identities,
+                "identity removed",
+                "identities removed",
+            ),
+            part(
+                &removed.constants,
+                "constant computed",
+                "constants computed",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        note(match parts.is_empty() {
+            true => "nothing to simplify".to_owned(),
+            false => format!("simplified: {}", parts.join(", ")),
+        });
+        self.graph = graph;
+        self.simplified = Some(removed);
+        Ok(self)
     }
 
-    /// The SHA-256 of the file, for models that have one.
+    /// The file and those beside it that hold its tensors.
+    fn files(&self) -> Vec<PathBuf> {
+        let beside = self.origin.as_ref().map(Origin::files_beside);
+        let own = self.path.iter().cloned();
+        own.chain(beside.unwrap_or_default()).collect()
+    }
+
+    /// The size of the file and of those beside it, for models that have one.
+    pub(crate) fn file_bytes(&self) -> Option<u64> {
+        let sizes = self.files().into_iter();
+        let sizes = sizes.map(|path| Some(std::fs::metadata(path).ok()?.len()));
+        sizes.reduce(|a, b| Some(a? + b?))?
+    }
+
+    /// The SHA-256 of the file, over those beside it too, for models that have one.
     pub(crate) fn sha256(&self) -> Outcome<Option<String>> {
-        let Some(path) = &self.path else {
+        if self.path.is_none() {
             return Ok(None);
-        };
-        let mut file = std::fs::File::open(path).map_err(|e| Failure::io(path, &e))?;
+        }
         let mut hash = Sha256::new();
-        std::io::copy(&mut file, &mut hash).map_err(|e| Failure::io(path, &e))?;
+        for path in self.files() {
+            let mut file = File::open(&path).map_err(|e| Failure::io(&path, &e))?;
+            io::copy(&mut file, &mut hash).map_err(|e| Failure::io(&path, &e))?;
+        }
         let digest = hash.finalize();
         Ok(Some(digest.iter().map(|b| format!("{b:02x}")).collect()))
     }
@@ -55,25 +108,27 @@ pub(crate) fn load(model: &Path, arch: &ArchArgs) -> Outcome<Loaded> {
             graph: rankfold_zoo::build(name, &options)?,
             record: Map::new(),
             path: None,
+            origin: None,
+            simplified: None,
         });
     }
     let model = &file_of(model);
+    if let Some(format) = Format::of(FileKind::detect(model)?) {
+        return exported(format, model, arch);
+    }
     let checkpoint = match &arch.key {
         Some(key) => read_weights_at(model, key)?,
         None => read_weights(model)?,
     };
     let path = Some(model.to_owned());
     if let Some(described) = described_model(model, &checkpoint)? {
-        if arch.arch.is_some() {
-            return Err(
-                Failure::usage(format!("{} describes its own network", model.display()))
-                    .hint("leave --arch out"),
-            );
-        }
+        check_no_arch(model, arch)?;
         return Ok(Loaded {
             graph: described.graph,
             record: described.record,
             path,
+            origin: None,
+            simplified: None,
         });
     }
     let weights: Weights = (checkpoint.tensors.iter())
@@ -86,16 +141,51 @@ pub(crate) fn load(model: &Path, arch: &ArchArgs) -> Outcome<Loaded> {
         graph: rankfold_zoo::load(name, &weights, &options)?,
         record: Map::new(),
         path,
+        origin: None,
+        simplified: None,
     })
 }
 
-/// The model inside a folder that `compress` wrote; other paths as they are.
-pub(crate) fn file_of(model: &Path) -> PathBuf {
-    let inside = model.join("model.safetensors");
-    match inside.is_file() {
-        true => inside,
-        false => model.to_owned(),
+/// Loads a file that was exported with its ops.
+fn exported(format: Format, model: &Path, arch: &ArchArgs) -> Outcome<Loaded> {
+    check_no_arch(model, arch)?;
+    let (mut graph, origin) = format.read(model)?;
+    // What exporters write where they are given no name.
+    const NAMELESS: [&str; 4] = ["", "main_graph", "torch_jit", "torch-jit-export"];
+    if NAMELESS.contains(&graph.meta().name.as_str())
+        && let Some(stem) = model.file_stem()
+    {
+        graph.meta_mut().name = stem.to_string_lossy().into_owned();
     }
+    Ok(Loaded {
+        graph,
+        record: origin.record(),
+        path: Some(model.to_owned()),
+        origin: Some(origin),
+        simplified: None,
+    })
+}
+
+fn check_no_arch(model: &Path, arch: &ArchArgs) -> Outcome {
+    match arch.arch {
+        None => Ok(()),
+        Some(_) => {
+            let message = format!("{} describes its own network", model.display());
+            Err(Failure::usage(message).hint("leave --arch out"))
+        }
+    }
+}
+
+/// The model inside a folder that `compress` wrote, as the kind of file that it was made from; other
+/// paths as they are.
+pub(crate) fn file_of(model: &Path) -> PathBuf {
+    let exported = Format::ALL.map(Format::file_name);
+    let names = exported.iter().map(String::as_str);
+    names
+        .chain(["model.safetensors"])
+        .map(|name| model.join(name))
+        .find(|inside| inside.is_file())
+        .unwrap_or_else(|| model.to_owned())
 }
 
 /// True for a file of named tensors that does not say which network they belong to.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::accuracy::Scores;
 use crate::calibration::Calibration;
 use crate::failure::{Failure, Kind, Outcome};
+use crate::folder::Written;
 use crate::model::Loaded;
 use crate::output::{bytes, grouped, percent, table};
 
@@ -43,6 +44,11 @@ impl Record {
             "request": plan.request,
             "seed": plan.seed,
             "calibration": calibration.map(Calibration::identity),
+            "simplified": loaded.simplified.as_ref().map(|removed| json!({
+                "batch_norms": removed.norms,
+                "identities": removed.identities,
+                "constants": removed.constants,
+            })),
             "command": std::env::args().collect::<Vec<_>>().join(" "),
             "previous": loaded.record.get("provenance"),
         });
@@ -63,12 +69,13 @@ impl Record {
     }
 
     /// The report, once both models are measured.
-    pub(crate) fn report(self, before: Side, after: Side, old: &Graph, new: &Graph) -> Report {
-        let rows = rows(&self.plan, &self.outcomes, old, new);
+    pub(crate) fn report(self, before: Side, after: Side, old: &Graph, new: &Written) -> Report {
+        let rows = rows(&self.plan, &self.outcomes, old, &new.graph);
         Report {
             before,
             after,
             rows,
+            files: new.files.clone(),
             record: self,
         }
     }
@@ -95,6 +102,7 @@ pub(crate) struct Report {
     before: Side,
     after: Side,
     rows: Vec<Row>,
+    files: Vec<(String, u64)>,
     record: Record,
 }
 
@@ -163,9 +171,14 @@ impl Report {
             }
             value
         };
+        let files = self
+            .files
+            .iter()
+            .map(|(name, bytes)| (name.clone(), json!(bytes)));
         let report = json!({
             "before": side(&self.before),
             "after": side(&self.after),
+            "files": files.collect::<Map<String, Value>>(),
             "layers": self.rows,
             "adjustments": self.record.adjustments,
             "provenance": self.record.provenance,

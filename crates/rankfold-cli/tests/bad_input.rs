@@ -2,49 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod support;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
-fn rankfold(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rankfold"))
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .unwrap()
-}
-
-/// Runs, expects an exit code and every one of the texts on stderr, and no trace of a panic.
-fn refused(arguments: &[&str], folder: &Path, code: i32, texts: &[&str]) {
-    let before = listing(folder);
-    let output = rankfold(arguments, folder);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
-    for text in texts {
-        assert!(
-            message.contains(text),
-            "{arguments:?}: expected {text:?} in {message}"
-        );
-    }
-    for trace in ["panicked", "Exception raised", "frame #"] {
-        assert!(!message.contains(trace), "{message}");
-    }
-    assert!(output.stdout.is_empty());
-    assert_eq!(
-        before,
-        listing(folder),
-        "{arguments:?} left something behind"
-    );
-}
-
-fn listing(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
+use support::{refused, run as rankfold};
 
 /// A resnet20 checkpoint written by the tool itself.
 fn checkpoint(folder: &Path) {

@@ -87,7 +87,8 @@ pub enum FormatError {
     },
     /// A weight whose name no PyTorch module could give it.
     #[error(
-        "node `{node}` cannot be written as a PyTorch module: its weight `{weight}` is not its          own under a name ending in `.{suffix}`"
+        "node `{node}` cannot be written as a PyTorch module: its weight `{weight}` is not its own \
+         under a name ending in `.{suffix}`"
     )]
     PythonName {
         /// The node.

@@ -14,6 +14,7 @@ mod model;
 mod onnx;
 mod pickle;
 mod python;
+mod readable;
 mod strided;
 mod weights;
 
@@ -26,6 +27,7 @@ pub use model::{METADATA_KEY, MODEL_VERSION, Model, described_model, write_model
 pub use onnx::{OnnxFault, OnnxOptions, OnnxOrigin, read_onnx, write_onnx};
 pub use pickle::{MachineFault, PickleFault};
 pub use python::python_module;
+pub use readable::with_module_names;
 pub use weights::{
     Checkpoint, DuplicateTensor, Mismatch, NonFinite, SafetensorsFault, SaveOptions, StateDict,
     WrongShape, read_weights, read_weights_at, write_safetensors,

@@ -16,6 +16,7 @@ use crate::weights::WeightName;
 pub struct GraphBuilder {
     graph: Graph,
     names: HashSet<String>,
+    nodes: HashSet<String>,
 }
 
 impl GraphBuilder {
@@ -57,7 +58,7 @@ impl GraphBuilder {
         output_names: &[String],
     ) -> Result<Vec<ValueId>, GraphError> {
         let op = op.into();
-        if self.graph.nodes.iter().any(|node| node.name == name) {
+        if self.nodes.contains(name) {
             return Err(GraphError::DuplicateName {
                 name: name.to_owned(),
             });
@@ -71,6 +72,7 @@ impl GraphBuilder {
                     source,
                 })?
         };
+        self.nodes.insert(name.to_owned());
         let single = facts.len() == 1;
         let mut outputs = Vec::with_capacity(facts.len());
         for (i, fact) in facts.into_iter().enumerate() {

@@ -18,6 +18,11 @@ pub(crate) struct Folded {
 
 /// Folds every batch norm that alone takes the output of a convolution or linear layer.
 pub(crate) fn fold(graph: &Graph) -> Result<Folded> {
+    fold_where(graph, |_| true)
+}
+
+/// The same for the batch norms that `wanted` accepts.
+pub(crate) fn fold_where(graph: &Graph, wanted: impl Fn(&Node) -> bool) -> Result<Folded> {
     let mut patch = Patch::new("fold batch norm");
     let mut nodes = HashSet::new();
     for node in graph.nodes() {
@@ -29,7 +34,7 @@ pub(crate) fn fold(graph: &Graph) -> Result<Folded> {
             continue;
         };
         let alone = graph.consumers(source).count() == 1 && !graph.outputs().contains(&source);
-        if !alone || nodes.contains(&layer.name) {
+        if !alone || nodes.contains(&layer.name) || !wanted(node) {
             continue;
         }
         let affine = Affine::of(graph, node, norm)?;

@@ -16,6 +16,7 @@ mod moments;
 mod ops;
 mod plan;
 mod probe;
+mod simplify;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -35,5 +36,6 @@ pub use executor::{Executor, Layout, Options, Scores, Tapped, Taps, check_finite
 pub use memory::{MemoryUse, keep_freed_memory, memory_use, reset_peak_memory};
 pub use plan::missing_ops;
 pub use probe::{ProbeOptions, TorchProbe};
+pub use simplify::{Simplified, simplify};
 pub use timing::{Repeat, Timing, bench, random_inputs};
 pub use trainable::{Parameter, Phase, Trainable, recalibrate};

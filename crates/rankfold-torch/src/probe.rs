@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use crate::batch::batch_inputs;
 use crate::calibrate::{CalibrateOptions, watch};
-use crate::compare::Divergence;
+use crate::compare::{Divergence, compare};
 use crate::device::Device;
 use crate::error::{Result, TorchError};
 use crate::evaluate::log_probabilities;
@@ -141,6 +141,16 @@ impl TorchProbe {
         Ok(Loader::new(inputs, options)?)
     }
 
+    /// Relative squared error of the outputs, on the inputs held back.
+    fn distance(&self, graph: &Graph) -> Result<f64> {
+        let model = Executor::new(graph, run_options(&self.options))?;
+        let batches = self.inputs.epoch(0, self.held_back)?;
+        let go_on = |_| ControlFlow::Continue(());
+        let outputs = compare(&self.original, &model, false, batches, go_on)?.outputs;
+        let squares = outputs.iter().map(|output| output.relative_error.powi(2));
+        Ok(squares.sum::<f64>() / outputs.len().max(1) as f64)
+    }
+
     /// The batches to measure on.
     fn measured(
         &self,
@@ -253,7 +263,12 @@ impl Probe for TorchProbe {
     }
 
     fn divergence(&mut self, graph: &Graph) -> Result<f64> {
-        Ok(self.agreement(graph)?.0)
+        match self.agreement(graph) {
+            Ok((divergence, _)) => Ok(divergence),
+            // Without class scores it is the outputs themselves that should stay what they are.
+            Err(TorchError::NoScores { .. }) => self.distance(graph),
+            Err(error) => Err(error),
+        }
     }
 
     fn recalibrated(&mut self, graph: &Graph) -> Result<Graph> {

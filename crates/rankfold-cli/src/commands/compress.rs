@@ -13,7 +13,7 @@ use rankfold_torch::{TorchProbe, check_finite};
 use serde_json::{Map, Value, json};
 
 use crate::accuracy::{Scores, measure};
-use crate::args::{DeviceArgs, ModelArgs};
+use crate::args::{DeviceArgs, ModelArgs, SimplifyArgs};
 use crate::budget::BudgetArgs;
 use crate::calibration::{Calibration, CalibrationArgs};
 use crate::data;
@@ -25,12 +25,16 @@ use crate::output::{note, say};
 use crate::planning;
 use crate::progress;
 use crate::record::{Record, Side};
+use crate::sized::Sized;
 
 /// Make a model smaller and write it with everything that is needed to use it
 #[derive(Debug, Args)]
 pub(crate) struct Compress {
     #[command(flatten)]
     model: ModelArgs,
+
+    #[command(flatten)]
+    simplify: SimplifyArgs,
 
     #[command(flatten)]
     budget: BudgetArgs,
@@ -66,9 +70,9 @@ pub(crate) struct Compress {
     #[command(flatten)]
     device: DeviceArgs,
 
-    /// The type in which weights are stored
-    #[arg(long, value_enum, default_value = "f32")]
-    dtype: DTypeArg,
+    /// The type in which weights are stored: f32 by default, and what it was in exported models
+    #[arg(long, value_enum)]
+    dtype: Option<DTypeArg>,
 
     /// The folder that is written
     #[arg(short, long, value_name = "DIR")]
@@ -134,8 +138,11 @@ impl Compress {
             _ => {}
         }
         let out = OutFolder::claim(&self.output, self.force)?;
-        let loaded = load(&self.model.model, &self.model.arch)?;
+        let loaded = self
+            .simplify
+            .apply(load(&self.model.model, &self.model.arch)?)?;
         check_finite(&loaded.graph)?;
+        let dtype = self.stored_type(&loaded)?;
         let calibration = Calibration::open(
             &self.calibration,
             &loaded.graph,
@@ -147,9 +154,23 @@ impl Compress {
             .map(|calibration| calibration.probe(&loaded.graph))
             .transpose()?;
         let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
-        let plan = self.plan(&loaded, &statistics)?;
-        let store = out.store(&loaded, &plan, calibration.as_ref())?;
-        let (compressed, outcomes) = decompose(&loaded.graph, &plan, &statistics, &store)?;
+        let sized = Sized::new(&out, &loaded, dtype, self.budget.size_limit());
+        let mut excess = 0;
+        let (plan, compressed, outcomes) = loop {
+            let plan = self.plan(&loaded, &statistics, excess)?;
+            let store = out.store(&loaded, &plan, calibration.as_ref())?;
+            let (compressed, outcomes) = decompose(&loaded.graph, &plan, &statistics, &store)?;
+            if excess == 0 && store.resumed() > 0 {
+                note(format!(
+                    "{} layers were finished by an earlier run",
+                    store.resumed()
+                ));
+            }
+            match sized.excess(&compressed, &plan, calibration.as_ref())? {
+                0 => break (plan, compressed, outcomes),
+                more => excess += more,
+            }
+        };
         let (compressed, steps) = self.adjust(
             &loaded.graph,
             compressed,
@@ -159,20 +180,39 @@ impl Compress {
         )?;
         let before = self.side(&loaded.graph, loaded.file_bytes())?;
         let record = Record::new(&loaded, &plan, &outcomes, steps, calibration.as_ref())?;
-        let model = out.write(&compressed, &plan, &record, self.dtype.into())?;
+        let origin = loaded.origin.as_ref();
+        let model = out.write(&compressed, origin, &plan, &record, dtype)?;
+        sized.check(&model)?;
         // What is reported is what was written: the file is read back and measured.
-        let after = self.side(&model.graph, Some(model.file_bytes))?;
-        let report = record.report(before, after, &loaded.graph, &model.graph);
+        let written = model.exported.as_ref().unwrap_or(&model.graph);
+        let after = self.side(written, Some(model.file_bytes()))?;
+        let report = record.report(before, after, &loaded.graph, &model);
         out.finish(&report)?;
         say(report.text())?;
+        for text in &model.notes {
+            note(text);
+        }
         note(format!("wrote {}", self.output.display()));
         Ok(())
     }
 
-    fn plan(&self, loaded: &Loaded, statistics: &Statistics) -> Outcome<Plan> {
+    /// The type in which weights are stored; none where they keep their own.
+    fn stored_type(&self, loaded: &Loaded) -> Outcome<Option<DType>> {
+        match (&loaded.origin, self.dtype) {
+            (None, dtype) => Ok(Some(dtype.map_or(DType::F32, DType::from))),
+            (Some(_), None) => Ok(None),
+            (Some(_), Some(_)) => Err(Failure::usage(
+                "--dtype is not for an exported model, whose ops fix its types",
+            )
+            .hint("leave --dtype out, or export the model in that type")),
+        }
+    }
+
+    fn plan(&self, loaded: &Loaded, statistics: &Statistics, excess: u64) -> Outcome<Plan> {
         let Some(path) = &self.plan else {
-            let dtype: DType = self.dtype.into();
-            let request = self.budget.request(dtype.size() as u64)?;
+            let dtype = self.stored_type(loaded)?;
+            let dtype = dtype.unwrap_or_else(|| kernel_type(&loaded.graph));
+            let request = self.budget.request_below(dtype.size() as u64, excess)?;
             return Ok(planning::plan(&loaded.graph, &request, statistics)?.plan);
         };
         let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
@@ -279,6 +319,15 @@ impl Compress {
         let device = self.device.resolve()?;
         measure(graph, data, how, 250, device).map(Some)
     }
+}
+
+/// The type of a network's first kernel.
+fn kernel_type(graph: &Graph) -> DType {
+    let layers = Layer::all(graph);
+    let kernel = layers
+        .first()
+        .and_then(|layer| graph.weights().get(&layer.weight));
+    kernel.map_or(DType::F32, |kernel| kernel.dtype())
 }
 
 /// The network as it stands, its divergence from the original, and what has been tried.

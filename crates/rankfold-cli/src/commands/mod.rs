@@ -5,6 +5,7 @@ mod compare;
 mod completions;
 mod compress;
 mod eval;
+mod export;
 mod inspect;
 mod man;
 mod plan;
@@ -22,6 +23,7 @@ pub(crate) enum Command {
     Eval(eval::Eval),
     Compare(compare::Compare),
     Bench(bench::Bench),
+    Export(export::Export),
     Zoo(zoo::Zoo),
     Completions(completions::Completions),
     Man(man::Man),
@@ -36,6 +38,7 @@ impl Command {
             Self::Eval(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Bench(command) => command.run(),
+            Self::Export(command) => command.run(),
             Self::Zoo(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),

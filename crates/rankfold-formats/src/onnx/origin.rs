@@ -1,6 +1,7 @@
 //! What a graph was when it was read.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use rankfold_graph::{Graph, Node, Op, Tensor, WeightName};
@@ -21,6 +22,8 @@ pub struct OnnxOrigin {
     pub(super) opset: i64,
     /// The mapped files that hold the tensors.
     pub(super) mappings: Vec<Mapping>,
+    /// The files beside the model that hold tensors.
+    pub(super) beside: Vec<PathBuf>,
 }
 
 /// A tensor of the file.
@@ -81,6 +84,11 @@ impl OnnxOrigin {
     /// The version of ONNX's operators that the file uses.
     pub fn opset(&self) -> i64 {
         self.opset
+    }
+
+    /// The files beside the model's own that hold its tensors, in the order of their names.
+    pub fn files_beside(&self) -> impl Iterator<Item = &Path> {
+        self.beside.iter().map(PathBuf::as_path)
     }
 
     /// The file's own strings.

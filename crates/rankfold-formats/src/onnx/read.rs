@@ -1,7 +1,7 @@
 //! From an ONNX file to a graph.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use prost::Message;
@@ -86,8 +86,9 @@ fn import(path: &Path, mapping: Mapping) -> Result<(Graph, OnnxOrigin), OnnxFaul
     if !(OLDEST..=NEWEST).contains(&opset) {
         return Err(OnnxFault::Opset { got: opset });
     }
-    let mut mappings = vec![mapping];
-    let initializers = initializers(path, &mut graph, &mut mappings)?;
+    let (initializers, files) = initializers(path, &mut graph)?;
+    let (beside, data): (Vec<PathBuf>, Vec<Mapping>) = files.into_iter().unzip();
+    let mappings: Vec<Mapping> = std::iter::once(mapping).chain(data).collect();
     let mut import = Import::new(&graph, &initializers, opset, &mappings)?;
     import.inputs(&graph, &initializers)?;
     let fusions = Fusions::find(&import);
@@ -120,16 +121,16 @@ fn import(path: &Path, mapping: Mapping) -> Result<(Graph, OnnxOrigin), OnnxFaul
         groups,
         opset,
         mappings,
+        beside,
     };
     Ok((finished, origin))
 }
 
+/// The initializers by name, and the files that hold their data.
+type Initializers = (IndexMap<String, Initializer>, Vec<(PathBuf, Mapping)>);
+
 /// Takes the initializers out of the file's graph.
-fn initializers(
-    path: &Path,
-    graph: &mut GraphProto,
-    mappings: &mut Vec<Mapping>,
-) -> Result<IndexMap<String, Initializer>, OnnxFault> {
+fn initializers(path: &Path, graph: &mut GraphProto) -> Result<Initializers, OnnxFault> {
     let mut tensors = Tensors::beside(path);
     let mut all = IndexMap::with_capacity(graph.initializer.len());
     for mut proto in std::mem::take(&mut graph.initializer) {
@@ -152,8 +153,7 @@ fn initializers(
             return Err(OnnxFault::Duplicate { name });
         }
     }
-    mappings.extend(tensors.into_files());
-    Ok(all)
+    Ok((all, tensors.into_files()))
 }
 
 impl<'a> Import<'a> {

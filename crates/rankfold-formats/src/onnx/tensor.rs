@@ -144,9 +144,14 @@ impl Tensors {
         Ok(Some(tensor))
     }
 
-    /// The files that were opened.
-    pub(super) fn into_files(self) -> impl Iterator<Item = Mapping> {
-        self.files.into_values()
+    /// The files that were opened, in the order of their names.
+    pub(super) fn into_files(self) -> Vec<(PathBuf, Mapping)> {
+        let folder = self.folder;
+        let mut files: Vec<_> = (self.files.into_iter())
+            .map(|(location, file)| (folder.join(location), file))
+            .collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        files
     }
 
     fn external(&mut self, proto: &TensorProto, len: usize) -> Result<Bytes, OnnxFault> {

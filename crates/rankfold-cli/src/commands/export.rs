@@ -1,0 +1,125 @@
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use rankfold_formats::{described_model, read_weights, with_module_names, write_model};
+use rankfold_graph::Graph;
+use rankfold_torch::check_finite;
+
+use crate::args::{ModelArgs, SimplifyArgs};
+use crate::exported::{Format, write_and_read_back};
+use crate::failure::{Failure, Kind, Outcome};
+use crate::model::{Loaded, load};
+use crate::output::{bytes, note};
+use crate::sameness::{self, Sameness};
+
+/// Write a model, compressed or not, as a file of another kind
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    simplify: SimplifyArgs,
+
+    /// The kind of file
+    #[arg(long, value_enum, value_name = "KIND")]
+    to: Target,
+
+    /// The file that is written; by default named after the model, in this folder
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Target {
+    /// For ONNX Runtime and others
+    Onnx,
+    /// For Rankfold: weights under readable names, and the network in the metadata
+    Safetensors,
+}
+
+impl Target {
+    fn format(self) -> Option<Format> {
+        match self {
+            Self::Onnx => Some(Format::Onnx),
+            Self::Safetensors => None,
+        }
+    }
+
+    fn extension(self) -> &'static str {
+        self.format().map_or("safetensors", Format::extension)
+    }
+}
+
+impl Export {
+    pub(crate) fn run(self) -> Outcome {
+        let path = match &self.output {
+            Some(path) => path.clone(),
+            None => named_after(&self.model.model, self.to.extension())?,
+        };
+        if path.exists() && !self.force {
+            return Err(Failure::usage(format!("{} exists", path.display()))
+                .hint("give --force to replace it, or another name by --output"));
+        }
+        let loaded = self
+            .simplify
+            .apply(load(&self.model.model, &self.model.arch)?)?;
+        check_finite(&loaded.graph)?;
+        let (read, file_bytes) = match self.to.format() {
+            Some(format) => exported(format, &path, &loaded)?,
+            None => described(&path, &loaded)?,
+        };
+        match sameness::check(&loaded.graph, &read)? {
+            Sameness::Outputs(apart) => note(format!(
+                "wrote {} ({}); read back, its outputs are the model's to {apart:.0e}",
+                path.display(),
+                bytes(file_bytes)
+            )),
+            Sameness::Parts(reason) => note(format!(
+                "wrote {} ({}); read back, its kernels are the model's; it was not run ({reason})",
+                path.display(),
+                bytes(file_bytes)
+            )),
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file that has ops of its own; what the source had stays where it is of the same format.
+fn exported(format: Format, path: &Path, loaded: &Loaded) -> Outcome<(Graph, u64)> {
+    let origin = loaded.origin.as_ref();
+    let origin = origin.filter(|origin| origin.format() == format);
+    let read = write_and_read_back(format, path, &loaded.graph, origin, &loaded.record)?;
+    Ok((read.graph, read.file_bytes))
+}
+
+/// Writes a safetensors that describes itself.
+fn described(path: &Path, loaded: &Loaded) -> Outcome<(Graph, u64)> {
+    let inside = |error: &dyn std::fmt::Display| Failure::new(Kind::Inside, error);
+    let named = with_module_names(&loaded.graph).map_err(|e| inside(&e))?;
+    write_model(path, &named, &loaded.record, None)?;
+    let read = described_model(path, &read_weights(path)?)?
+        .ok_or_else(|| inside(&"the written model does not describe itself"))?;
+    let metadata = std::fs::metadata(path).map_err(|e| Failure::io(path, &e))?;
+    Ok((read.graph, metadata.len()))
+}
+
+/// `zoo:resnet20` and `models/resnet20.onnx` as `resnet20.EXTENSION`.
+fn named_after(model: &Path, extension: &str) -> Outcome<PathBuf> {
+    let text = model.to_string_lossy();
+    let stem = match text.strip_prefix("zoo:") {
+        Some(name) => Some(name.to_owned()),
+        None => model
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned()),
+    };
+    let stem = stem.ok_or_else(|| {
+        Failure::usage(format!("{text} names no file to name the result after"))
+            .hint("give --output FILE")
+    })?;
+    Ok(PathBuf::from(format!("{stem}.{extension}")))
+}

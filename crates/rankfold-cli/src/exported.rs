@@ -1,0 +1,144 @@
+//! Exported models: what writing the same kind back needs, and whether what was written is the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rankfold_formats::{FileKind, METADATA_KEY, OnnxOptions, OnnxOrigin, read_onnx, write_onnx};
+use rankfold_graph::Graph;
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Kind, Outcome};
+
+/// A kind of file that a network is exported to, with its ops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// ONNX.
+    Onnx,
+}
+
+/// The file that a graph was read from, as far as the graph does not hold it.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// An ONNX model.
+    Onnx(Box<OnnxOrigin>),
+}
+
+impl Format {
+    /// All of them.
+    pub(crate) const ALL: [Self; 1] = [Self::Onnx];
+
+    /// The format of a kind of file; none for files of named tensors.
+    pub(crate) fn of(kind: FileKind) -> Option<Self> {
+        match kind {
+            FileKind::Onnx => Some(Self::Onnx),
+            FileKind::Safetensors
+            | FileKind::SafetensorsIndex
+            | FileKind::TorchZip
+            | FileKind::TorchLegacy
+            | FileKind::TorchNamed
+            | FileKind::TorchScript
+            | FileKind::Pt2 => None,
+        }
+    }
+
+    /// The end of the names of such files.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx",
+        }
+    }
+
+    /// The name of such a file in a folder that `compress` writes.
+    pub(crate) fn file_name(self) -> String {
+        format!("model.{}", self.extension())
+    }
+
+    /// Reads a file.
+    pub(crate) fn read(self, path: &Path) -> Outcome<(Graph, Origin)> {
+        match self {
+            Self::Onnx => {
+                let (graph, origin) = read_onnx(path)?;
+                Ok((graph, Origin::Onnx(Box::new(origin))))
+            }
+        }
+    }
+
+    /// Writes a graph, with all that the file had that it was read from.
+    pub(crate) fn write(
+        self,
+        path: &Path,
+        graph: &Graph,
+        origin: Option<&Origin>,
+        record: &Map<String, Value>,
+    ) -> Outcome {
+        match self {
+            Self::Onnx => {
+                let origin = origin.map(|Origin::Onnx(origin)| &**origin);
+                let mut options = OnnxOptions::default();
+                if !record.is_empty() {
+                    let json = serde_json::to_string(record);
+                    let json = json.map_err(|error| Failure::new(Kind::Inside, error))?;
+                    options.metadata = BTreeMap::from([(METADATA_KEY.to_owned(), json)]);
+                }
+                Ok(write_onnx(path, graph, origin, &options)?)
+            }
+        }
+    }
+}
+
+impl Origin {
+    /// Which kind of file it was.
+    pub(crate) fn format(&self) -> Format {
+        match self {
+            Self::Onnx(_) => Format::Onnx,
+        }
+    }
+
+    /// The files beside the model's own that hold its tensors.
+    pub(crate) fn files_beside(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Onnx(origin) => origin.files_beside().map(Path::to_owned).collect(),
+        }
+    }
+
+    /// What an earlier run of Rankfold wrote into the file.
+    pub(crate) fn record(&self) -> Map<String, Value> {
+        let text = match self {
+            Self::Onnx(origin) => origin
+                .metadata()
+                .find_map(|(key, value)| (key == METADATA_KEY).then(|| value.to_owned())),
+        };
+        text.and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// An exported file that was just written and read back.
+#[derive(Debug)]
+pub(crate) struct ReadBack {
+    /// The network as the file has it.
+    pub(crate) graph: Graph,
+    /// Size of the file and of those beside it.
+    pub(crate) file_bytes: u64,
+}
+
+/// Writes a file and reads it back.
+pub(crate) fn write_and_read_back(
+    format: Format,
+    path: &Path,
+    graph: &Graph,
+    origin: Option<&Origin>,
+    record: &Map<String, Value>,
+) -> Outcome<ReadBack> {
+    format.write(path, graph, origin, record)?;
+    let (read, origin) = format.read(path)?;
+    let mut file_bytes = 0;
+    for file in std::iter::once(path.to_owned()).chain(origin.files_beside()) {
+        let metadata = std::fs::metadata(&file).map_err(|e| Failure::io(&file, &e))?;
+        file_bytes += metadata.len();
+    }
+    Ok(ReadBack {
+        graph: read,
+        file_bytes,
+    })
+}

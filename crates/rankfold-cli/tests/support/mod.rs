@@ -1,0 +1,79 @@
+//! What the tests of the command share.
+
+#![allow(dead_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Runs the command in `folder`.
+pub fn run(arguments: &[&str], folder: &Path) -> Output {
+    command(arguments, folder).output().unwrap()
+}
+
+/// The command, to be run in `folder`.
+pub fn command(arguments: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rankfold"));
+    command.args(arguments).current_dir(folder);
+    command
+}
+
+/// Runs the command, which must succeed; stdout and stderr.
+pub fn succeeds(arguments: &[&str], folder: &Path) -> (String, String) {
+    let output = run(arguments, folder);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {message}");
+    (String::from_utf8(output.stdout).unwrap(), message)
+}
+
+/// The JSON that the command writes to stdout.
+pub fn json(arguments: &[&str], folder: &Path) -> Value {
+    serde_json::from_str(&succeeds(arguments, folder).0).unwrap()
+}
+
+/// The JSON in a file.
+pub fn json_file(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Runs the command, which must fail with `code`, say all `texts` and leave nothing behind.
+pub fn refused(arguments: &[&str], folder: &Path, code: i32, texts: &[&str]) {
+    let before = listing(folder);
+    let output = run(arguments, folder);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {message}");
+    for text in texts {
+        assert!(
+            message.contains(text),
+            "{arguments:?}: expected {text:?} in {message}"
+        );
+    }
+    for trace in ["panicked", "Exception raised", "frame #"] {
+        assert!(!message.contains(trace), "{message}");
+    }
+    assert!(output.stdout.is_empty());
+    assert_eq!(
+        before,
+        listing(folder),
+        "{arguments:?} left something behind"
+    );
+}
+
+/// The names in a folder, sorted.
+pub fn listing(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// An ONNX model that the tests of the formats have.
+pub fn onnx_fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../rankfold-formats/tests/fixtures/onnx")
+        .join(name)
+}
