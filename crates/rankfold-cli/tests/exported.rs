@@ -56,7 +56,7 @@ fn an_onnx_model_comes_back_as_one() {
     assert_eq!(small["parameters"], report["after"]["parameters"]);
     assert!(small["parameters"].as_u64() < report["before"]["parameters"].as_u64());
     // The folder stands for the file of its own kind, and that file knows how it was made.
-    fs::write(at.join("ranks.toml"), "out = 2\n").unwrap();
+    fs::write(at.join("ranks.toml"), "head = 2\n").unwrap();
     let again = ["compress", "out", "--ranks", "ranks.toml", "-o", "again"];
     succeeds(&again, at);
     let again = json_file(&at.join("again/report.json"));

@@ -9,19 +9,19 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 /// Runs the command in `folder`.
-pub fn run(arguments: &[&str], folder: &Path) -> Output {
+pub(crate) fn run(arguments: &[&str], folder: &Path) -> Output {
     command(arguments, folder).output().unwrap()
 }
 
 /// The command, to be run in `folder`.
-pub fn command(arguments: &[&str], folder: &Path) -> Command {
+pub(crate) fn command(arguments: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rankfold"));
     command.args(arguments).current_dir(folder);
     command
 }
 
 /// Runs the command, which must succeed; stdout and stderr.
-pub fn succeeds(arguments: &[&str], folder: &Path) -> (String, String) {
+pub(crate) fn succeeds(arguments: &[&str], folder: &Path) -> (String, String) {
     let output = run(arguments, folder);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{arguments:?}: {message}");
@@ -29,17 +29,17 @@ pub fn succeeds(arguments: &[&str], folder: &Path) -> (String, String) {
 }
 
 /// The JSON that the command writes to stdout.
-pub fn json(arguments: &[&str], folder: &Path) -> Value {
+pub(crate) fn json(arguments: &[&str], folder: &Path) -> Value {
     serde_json::from_str(&succeeds(arguments, folder).0).unwrap()
 }
 
 /// The JSON in a file.
-pub fn json_file(path: &Path) -> Value {
+pub(crate) fn json_file(path: &Path) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
 /// Runs the command, which must fail with `code`, say all `texts` and leave nothing behind.
-pub fn refused(arguments: &[&str], folder: &Path, code: i32, texts: &[&str]) {
+pub(crate) fn refused(arguments: &[&str], folder: &Path, code: i32, texts: &[&str]) {
     let before = listing(folder);
     let output = run(arguments, folder);
     let message = String::from_utf8_lossy(&output.stderr);
@@ -62,7 +62,7 @@ pub fn refused(arguments: &[&str], folder: &Path, code: i32, texts: &[&str]) {
 }
 
 /// The names in a folder, sorted.
-pub fn listing(folder: &Path) -> Vec<String> {
+pub(crate) fn listing(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -72,7 +72,7 @@ pub fn listing(folder: &Path) -> Vec<String> {
 }
 
 /// An ONNX model that the tests of the formats have.
-pub fn onnx_fixture(name: &str) -> PathBuf {
+pub(crate) fn onnx_fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../rankfold-formats/tests/fixtures/onnx")
         .join(name)
