@@ -55,6 +55,8 @@ def compress(binary, options, split):
         start = time.time()
         done = subprocess.run(command + ([] if blind else measure), capture_output=True, text=True)
         seconds = round(time.time() - start, 1)
+        if done.returncode < 0 or done.returncode == 130:
+            sys.exit(f"interrupted: {' '.join(command)}")
         if done.returncode:
             return {"options": options, "error": done.stderr.strip(), "seconds": seconds}
         report = json.loads(pathlib.Path(folder, "out/report.json").read_text())
@@ -86,7 +88,7 @@ def main():
     if ablation:
         wanted = {
             f"{label}, {budget}": (["--params-removed", budget, *options], "test[:5000]")
-            for budget in ["50%", "75%"]
+            for budget in ["75%", "50%"]
             for label, options in ABLATION.items()
         }
     else:
