@@ -120,19 +120,7 @@ impl BudgetArgs {
 
     /// The request, with numbers stored in so many bytes each.
     pub(crate) fn request(&self, element_bytes: u64) -> Outcome<Request> {
-        self.request_below(element_bytes, 0)
-    }
-
-    /// The same with a budget in bytes that is smaller by `excess`.
-    pub(crate) fn request_below(&self, element_bytes: u64, excess: u64) -> Outcome<Request> {
-        let (mut budget, words) = self.budget()?;
-        if let Budget::Within {
-            resource: Resource::Bytes,
-            limit: Limit::AtMost(bytes),
-        } = &mut budget
-        {
-            *bytes = bytes.saturating_sub(excess);
-        }
+        let (budget, words) = self.budget()?;
         let fixed = matches!(budget, Budget::Ranks(_) | Budget::UniformRank { .. });
         if fixed && self.select != SelectArg::Auto {
             return Err(

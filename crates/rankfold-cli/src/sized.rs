@@ -1,7 +1,7 @@
 //! Budgets in bytes: what counts is the size of the file that is written.
 
-use rankfold_compress::Plan;
-use rankfold_graph::{DType, Graph};
+use rankfold_compress::{Layer, Plan};
+use rankfold_graph::{CostModel, DType, Graph};
 use serde_json::Value;
 
 use crate::calibration::Calibration;
@@ -11,12 +11,24 @@ use crate::model::Loaded;
 use crate::output::bytes;
 use crate::record::Record;
 
+/// The bytes of a stored number: of the type asked for, or of the first kernel's.
+pub(crate) fn number_bytes(graph: &Graph, dtype: Option<DType>) -> u64 {
+    let layers = Layer::all(graph);
+    let kernel = layers
+        .first()
+        .and_then(|layer| graph.weights().get(&layer.weight));
+    let own = kernel.map_or(DType::F32, |kernel| kernel.dtype());
+    dtype.unwrap_or(own).size() as u64
+}
+
 /// A limit of the written file's size, where there is one.
 #[derive(Debug)]
 pub(crate) struct Sized<'a> {
     out: &'a OutFolder,
     loaded: &'a Loaded,
     dtype: Option<DType>,
+    /// Bytes of a number.
+    unit: u64,
     limit: Option<u64>,
 }
 
@@ -32,25 +44,35 @@ impl<'a> Sized<'a> {
             out,
             loaded,
             dtype,
+            unit: number_bytes(&loaded.graph, dtype),
             limit,
         }
     }
 
-    /// By how many bytes the file of a graph is too large. Plans are made with an estimate of the part
-    /// that is not weights.
-    pub(crate) fn excess(
+    /// The bytes that are not weights in the file of a graph, where that file is too large: plans are
+    /// first made with an estimate of them.
+    pub(crate) fn overhead(
         &self,
         graph: &Graph,
         plan: &Plan,
         calibration: Option<&Calibration>,
-    ) -> Outcome<u64> {
+    ) -> Outcome<Option<u64>> {
         let Some(limit) = self.limit else {
-            return Ok(0);
+            return Ok(None);
         };
         let record = Record::new(self.loaded, plan, &[], Value::Null, calibration)?;
         let origin = self.loaded.origin.as_ref();
         let written = self.out.measure(graph, origin, &record, self.dtype)?;
-        Ok(written.saturating_sub(limit))
+        let size = self.unit * self.planned_numbers(plan);
+        Ok((written > limit).then(|| written.saturating_sub(size)))
+    }
+
+    /// The numbers that a plan counts: what a compressed graph has more, it took for none.
+    fn planned_numbers(&self, plan: &Plan) -> u64 {
+        let before = self.loaded.graph.cost(CostModel::True).unwrap_or_default();
+        let layers = plan.layers.iter().filter_map(|layer| layer.parameters);
+        let saved: i64 = layers.map(|[own, new]| own as i64 - new as i64).sum();
+        before.parameters_with_buffers.saturating_add_signed(-saved)
     }
 
     /// An error where a written file is too large after all.

@@ -133,6 +133,8 @@ fn ops_that_are_not_known_are_carried_along_and_named() {
         &["5 ops cannot run", "Gemm (at", "If (at"],
     );
     refused(&["bench", "handmade.onnx"], at, 1, &["cannot run"]);
+    bring(&["conv1d.onnx"], at);
+    refused(&["bench", "conv1d.onnx"], at, 2, &["in0", "known size"]);
     let export = ["export", "out/model.safetensors", "--to", "onnx"];
     refused(&export, at, 2, &["has no ONNX form"]);
 }
@@ -214,6 +216,45 @@ fn simplifying_folds_batch_norms_and_changes_no_output() {
     ];
     let error = json(&compare, at)["outputs"][0]["relative_error"].clone();
     assert!(error.as_f64().unwrap() < 1e-5, "{error}");
+}
+
+#[test]
+fn a_size_is_that_of_the_written_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // Nine tenths of this one are descriptions of its ops, which nobody could guess.
+    bring(&["attention_dynamo.onnx"], at);
+    for (model, size, file) in [
+        ("zoo:lenet5", 60_000, "model.safetensors"),
+        ("attention_dynamo.onnx", 40_000, "model.onnx"),
+        ("attention_dynamo.onnx", 38_000, "model.onnx"),
+    ] {
+        let limit = size.to_string();
+        let compress = ["compress", model, "--size", &limit, "--force", "-o", "out"];
+        succeeds(&compress, at);
+        let written = fs::metadata(at.join("out").join(file)).unwrap().len();
+        assert!(written <= size, "{model}: {written} bytes of {size}");
+        assert!(
+            written * 10 > size * 8,
+            "{model}: {written} bytes of {size}"
+        );
+    }
+    let compress = ["compress", "zoo:lenet5", "--size", "2kB", "-o", "small"];
+    refused(&compress, at, 5, &["2000 bytes", "smallest possible"]);
+}
+
+#[test]
+fn layers_that_share_a_kernel_are_counted_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    bring(&["tied.onnx", "handmade.onnx"], at);
+    for model in ["tied.onnx", "handmade.onnx"] {
+        let plan = ["plan", model, "--params-removed", "5%"];
+        let output = support::run(&plan, at);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!message.contains("panicked"), "{message}");
+        assert_eq!(output.status.code(), Some(0), "{message}");
+    }
 }
 
 #[test]

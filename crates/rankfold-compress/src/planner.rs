@@ -30,6 +30,8 @@ pub struct Request {
     pub forms: Vec<Form>,
     /// Bytes of a stored number, for budgets in bytes.
     pub element_bytes: u64,
+    /// Bytes of the written file that are not weights, for budgets in bytes; estimated by default.
+    pub overhead: Option<u64>,
     /// How curves are measured.
     pub curves: CurveOptions,
     /// The request in words, for the record.
@@ -55,6 +57,7 @@ impl Request {
             skip: Vec::new(),
             forms: Self::FORMS.to_vec(),
             element_bytes: 4,
+            overhead: None,
             curves: CurveOptions::default(),
             words: String::new(),
         }
@@ -252,43 +255,40 @@ fn allowance(
         own.parameters += cost.parameters;
         own.macs += cost.macs;
     }
-    let (limit, rest) = match resource {
-        Resource::Parameters => (
-            limit.of(total.parameters),
-            total.parameters - own.parameters,
-        ),
-        Resource::Macs => (limit.of(total.macs), total.macs - own.macs),
+    let (unit, budget, total, own) = match resource {
+        Resource::Parameters => {
+            let limit = limit.of(total.parameters);
+            (1, limit, total.parameters, own.parameters)
+        }
+        Resource::Macs => (1, limit.of(total.macs), total.macs, own.macs),
         Resource::Bytes => {
-            let stored = limit.of(total.parameters_with_buffers * request.element_bytes)
-                / request.element_bytes;
-            let numbers = total.parameters_with_buffers - own.parameters;
-            (
-                stored,
-                numbers + header_numbers(graph, request.element_bytes),
-            )
+            let unit = request.element_bytes;
+            let numbers = total.parameters_with_buffers;
+            let overhead = request.overhead.unwrap_or_else(|| header_bytes(graph));
+            let total = numbers + overhead.div_ceil(unit);
+            (unit, limit.of(numbers * unit), total, own.parameters)
         }
     };
-    match limit.checked_sub(rest) {
-        Some(limit) => Ok(Allowance {
-            resource,
-            limit,
-            rest,
-        }),
-        None => Err(CompressError::Budget {
-            resource,
-            budget: limit,
-            nearest: rest,
-        }),
+    let allowance = Allowance {
+        resource,
+        limit: 0,
+        budget,
+        unit,
+        rest: total as i64 - own as i64,
+    };
+    // Layers that share a kernel count it each, so that the rest may be less than nothing.
+    let numbers = i64::try_from(budget / unit).unwrap_or(i64::MAX);
+    match u64::try_from(numbers.saturating_sub(allowance.rest)) {
+        Ok(limit) => Ok(Allowance { limit, ..allowance }),
+        Err(_) => Err(allowance.unmet(0)),
     }
 }
 
-/// The numbers that would take as many bytes as the header of the written file.
-fn header_numbers(graph: &Graph, element_bytes: u64) -> u64 {
+/// About the bytes that are not weights in the written file.
+fn header_bytes(graph: &Graph) -> u64 {
     const BYTES_PER_NODE: u64 = 700;
     const BYTES_PER_TENSOR: u64 = 120;
-    let bytes = graph.nodes().len() as u64 * BYTES_PER_NODE
-        + graph.weights().len() as u64 * BYTES_PER_TENSOR;
-    bytes / element_bytes
+    graph.nodes().len() as u64 * BYTES_PER_NODE + graph.weights().len() as u64 * BYTES_PER_TENSOR
 }
 
 /// A plan from a list of ranks, the paper's form where none is given.

@@ -2,6 +2,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use rankfold_graph::Dim;
 use rankfold_torch::{
     Device, Executor, Layout, Options, Repeat, Timing, bench, check_finite, memory_use,
     random_inputs,
@@ -99,6 +100,7 @@ impl Bench {
             };
             let loaded = load(path, &arch)?;
             check_finite(&loaded.graph)?;
+            check_sizes(&loaded)?;
             models.push((path.display().to_string(), loaded));
         }
         let bar = progress::bar("timing", self.batch.len() as u64);
@@ -192,6 +194,24 @@ impl Bench {
             .map(row)
             .collect())
     }
+}
+
+/// Inputs are drawn, so that their sizes must be known, the batch apart.
+fn check_sizes(loaded: &Loaded) -> Outcome {
+    let graph = &loaded.graph;
+    for &id in graph.inputs() {
+        let value = graph.value(id);
+        let shape = value.fact.shape.as_deref();
+        let known = |dims: &[Dim]| dims.iter().skip(1).all(|dim| dim.fixed().is_some());
+        if !shape.is_some_and(known) {
+            return Err(Failure::usage(format!(
+                "expected an input of known size, found `{}` of {}",
+                value.name, value.fact
+            ))
+            .hint("export the model with all sizes but the batch's fixed"));
+        }
+    }
+    Ok(())
 }
 
 fn text(report: &Report) -> String {

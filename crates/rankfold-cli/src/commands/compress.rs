@@ -25,7 +25,7 @@ use crate::output::{note, say};
 use crate::planning;
 use crate::progress;
 use crate::record::{Record, Side};
-use crate::sized::Sized;
+use crate::sized::{Sized, number_bytes};
 
 /// Make a model smaller and write it with everything that is needed to use it
 #[derive(Debug, Args)]
@@ -155,20 +155,20 @@ impl Compress {
             .transpose()?;
         let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
         let sized = Sized::new(&out, &loaded, dtype, self.budget.size_limit());
-        let mut excess = 0;
+        let mut overhead = None;
         let (plan, compressed, outcomes) = loop {
-            let plan = self.plan(&loaded, &statistics, excess)?;
+            let plan = self.plan(&loaded, &statistics, overhead)?;
             let store = out.store(&loaded, &plan, calibration.as_ref())?;
             let (compressed, outcomes) = decompose(&loaded.graph, &plan, &statistics, &store)?;
-            if excess == 0 && store.resumed() > 0 {
+            if overhead.is_none() && store.resumed() > 0 {
                 note(format!(
                     "{} layers were finished by an earlier run",
                     store.resumed()
                 ));
             }
-            match sized.excess(&compressed, &plan, calibration.as_ref())? {
-                0 => break (plan, compressed, outcomes),
-                more => excess += more,
+            overhead = sized.overhead(&compressed, &plan, calibration.as_ref())?;
+            if overhead.is_none() {
+                break (plan, compressed, outcomes);
             }
         };
         let (compressed, steps) = self.adjust(
@@ -208,11 +208,16 @@ impl Compress {
         }
     }
 
-    fn plan(&self, loaded: &Loaded, statistics: &Statistics, excess: u64) -> Outcome<Plan> {
+    fn plan(
+        &self,
+        loaded: &Loaded,
+        statistics: &Statistics,
+        overhead: Option<u64>,
+    ) -> Outcome<Plan> {
         let Some(path) = &self.plan else {
-            let dtype = self.stored_type(loaded)?;
-            let dtype = dtype.unwrap_or_else(|| kernel_type(&loaded.graph));
-            let request = self.budget.request_below(dtype.size() as u64, excess)?;
+            let unit = number_bytes(&loaded.graph, self.stored_type(loaded)?);
+            let mut request = self.budget.request(unit)?;
+            request.overhead = overhead;
             return Ok(planning::plan(&loaded.graph, &request, statistics)?.plan);
         };
         let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
@@ -319,15 +324,6 @@ impl Compress {
         let device = self.device.resolve()?;
         measure(graph, data, how, 250, device).map(Some)
     }
-}
-
-/// The type of a network's first kernel.
-fn kernel_type(graph: &Graph) -> DType {
-    let layers = Layer::all(graph);
-    let kernel = layers
-        .first()
-        .and_then(|layer| graph.weights().get(&layer.weight));
-    kernel.map_or(DType::F32, |kernel| kernel.dtype())
 }
 
 /// The network as it stands, its divergence from the original, and what has been tried.

@@ -58,8 +58,12 @@ pub(crate) struct Allowance {
     pub(crate) resource: Resource,
     /// How much.
     pub(crate) limit: u64,
-    /// What the rest of the network costs, for messages.
-    pub(crate) rest: u64,
+    /// The budget of the whole network, for messages.
+    pub(crate) budget: u64,
+    /// What one of `limit` is of the budget: the bytes of a number.
+    pub(crate) unit: u64,
+    /// What the rest of the network costs.
+    pub(crate) rest: i64,
 }
 
 impl Allowance {
@@ -71,11 +75,12 @@ impl Allowance {
         }
     }
 
-    fn unmet(&self, nearest: u64) -> CompressError {
+    /// That the layers take `nearest` at least.
+    pub(crate) fn unmet(&self, nearest: u64) -> CompressError {
         CompressError::Budget {
             resource: self.resource,
-            budget: self.limit + self.rest,
-            nearest: nearest + self.rest,
+            budget: self.budget,
+            nearest: nearest.saturating_add_signed(self.rest) * self.unit,
         }
     }
 }

@@ -7,6 +7,7 @@ mod fusion;
 mod metrics;
 mod ops;
 mod pools;
+mod simplify;
 mod training;
 
 use rankfold_graph::{Fact, Graph, GraphBuilder, Op, Tensor as GraphTensor};
