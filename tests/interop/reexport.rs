@@ -1,50 +1,78 @@
-//! Reads an ONNX model and writes it again, for the comparisons with ONNX Runtime in this folder.
+//! Reads an exported model and writes it again, for the comparisons with PyTorch and ONNX Runtime in
+//! this folder.
 //!
-//! `interop-reexport SOURCE TARGET MODE` prints the opaque ops of the graph. MODE is `same`: every
-//! node as it was; `fresh`: all nodes anew, with nothing but the graph; `external`: the weights
-//! beside the model; `patched`: every convolution and linear layer as two, which compute the same;
-//! `described`: a safetensors file that describes its network.
+//! `interop-reexport SOURCE TARGET MODE` prints the opaque ops of the graph; the kind of model is
+//! known by its extension. MODE is `same`: every node as it was; `fresh`: all nodes anew, with nothing
+//! but the graph; `external`: the weights beside the (ONNX) model; `patched`: every convolution and
+//! linear layer as two, which compute the same; `described`: a safetensors file that describes its
+//! network.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
 use std::path::Path;
 
-use rankfold_formats::{OnnxOptions, read_onnx, write_model, write_onnx};
+use rankfold_formats::{
+    OnnxOptions, OnnxOrigin, Pt2Options, Pt2Origin, read_onnx, read_pt2, write_model, write_onnx,
+    write_pt2,
+};
 use rankfold_graph::ops::{Conv, Linear};
 use rankfold_graph::{Graph, Op, Patch, Tensor, TensorError, WeightName};
+
+enum Origin {
+    Onnx(Box<OnnxOrigin>),
+    Pt2(Box<Pt2Origin>),
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [source, target, mode] = arguments.as_slice() else {
         return Err("usage: interop-reexport SOURCE TARGET MODE".into());
     };
-    let (mut graph, origin) = read_onnx(Path::new(source))?;
+    let (mut graph, origin) = read(Path::new(source))?;
     for node in graph.nodes() {
         if let Op::Opaque(opaque) = &node.op {
             println!("{}", opaque.target);
         }
     }
     let target = Path::new(target);
-    let mut options = OnnxOptions::default();
-    let origin = match mode.as_str() {
-        "same" => Some(&origin),
-        "fresh" => None,
-        "external" => {
-            options.external_data = true;
-            Some(&origin)
-        }
-        "patched" => {
-            halve(&mut graph)?;
-            options.metadata.insert("rankfold".into(), "{}".into());
-            Some(&origin)
-        }
+    match mode.as_str() {
+        "same" | "fresh" | "external" => {}
+        "patched" => halve(&mut graph)?,
         "described" => return Ok(write_model(target, &graph, &serde_json::Map::new(), None)?),
         _ => return Err(format!("unknown mode {mode}").into()),
-    };
-    write_onnx(target, &graph, origin, &options)?;
+    }
+    let fresh = mode == "fresh";
+    match origin {
+        Origin::Onnx(origin) => {
+            let mut options = OnnxOptions {
+                external_data: mode == "external",
+                ..OnnxOptions::default()
+            };
+            if mode == "patched" {
+                options.metadata.insert("rankfold".into(), "{}".into());
+            }
+            let origin = (!fresh).then_some(&*origin);
+            write_onnx(target, &graph, origin, &options)?;
+        }
+        Origin::Pt2(origin) => {
+            let mut options = Pt2Options::default();
+            if mode == "patched" {
+                options.extra.insert("rankfold".into(), "{}".into());
+            }
+            write_pt2(target, &graph, (!fresh).then_some(&*origin), &options)?;
+        }
+    }
     Ok(())
 }
 
+fn read(source: &Path) -> Result<(Graph, Origin), Box<dyn Error>> {
+    if source.extension().is_some_and(|e| e == "pt2") {
+        let (graph, origin) = read_pt2(source)?;
+        return Ok((graph, Origin::Pt2(origin.into())));
+    }
+    let (graph, origin) = read_onnx(source)?;
+    Ok((graph, Origin::Onnx(origin.into())))
+}
 /// Puts an identity after every convolution and linear layer; the bias moves there.
 fn halve(graph: &mut Graph) -> Result<(), Box<dyn Error>> {
     let names: Vec<String> = graph.nodes().iter().map(|n| n.name.clone()).collect();

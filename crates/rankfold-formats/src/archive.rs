@@ -5,6 +5,7 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -111,7 +112,13 @@ impl Archive {
             fault,
         };
         let damaged = |e| fault(ArchiveFault::Damaged(e));
-        let mut zip = ZipArchive::new(Cursor::new(map.clone())).map_err(damaged)?;
+        // Model files have nothing before the archive. Left to find that out, the reader takes the
+        // second entry for the first where a name has just the length of PyTorch's zip64 records.
+        let config = Config {
+            archive_offset: ArchiveOffset::Known(0),
+        };
+        let reader = Cursor::new(map.clone());
+        let mut zip = ZipArchive::with_config(config, reader).map_err(damaged)?;
         if zip.has_duplicate_names() {
             return Err(fault(ArchiveFault::DuplicateNames));
         }

@@ -9,6 +9,7 @@ use crate::archive::ArchiveFault;
 use crate::kind::FileKind;
 use crate::onnx::OnnxFault;
 use crate::pickle::PickleFault;
+use crate::pt2::Pt2Fault;
 use crate::weights::{DuplicateTensor, SafetensorsFault};
 
 /// A file that could not be read or written, and why.
@@ -187,6 +188,15 @@ pub enum FormatError {
         #[source]
         fault: OnnxFault,
     },
+    /// A `torch.export` archive that is damaged, hostile or cannot be written.
+    #[error("{}: {fault}", path.display())]
+    Pt2 {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        fault: Box<Pt2Fault>,
+    },
     /// A tensor that cannot be stored in the type asked for.
     #[error("{}: tensor `{tensor}` is {from} and cannot be stored as {to}", path.display())]
     Conversion {
@@ -225,6 +235,7 @@ impl FormatError {
             Self::Directory { .. } => "name a file inside the folder",
             Self::Pickle { fault, .. } => return fault.hint(),
             Self::Onnx { fault, .. } => return fault.hint(),
+            Self::Pt2 { fault, .. } => return fault.hint(),
             Self::Safetensors { fault, .. } => return fault.hint(),
             _ => return None,
         })

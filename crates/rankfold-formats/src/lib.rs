@@ -13,6 +13,7 @@ mod map;
 mod model;
 mod onnx;
 mod pickle;
+mod pt2;
 mod python;
 mod readable;
 mod strided;
@@ -26,6 +27,7 @@ pub use map::map_file;
 pub use model::{METADATA_KEY, MODEL_VERSION, Model, described_model, write_model};
 pub use onnx::{OnnxFault, OnnxOptions, OnnxOrigin, read_onnx, write_onnx};
 pub use pickle::{MachineFault, PickleFault};
+pub use pt2::{Pt2Fault, Pt2Options, Pt2Origin, read_pt2, write_pt2};
 pub use python::python_module;
 pub use readable::with_module_names;
 pub use weights::{

@@ -108,6 +108,20 @@ impl Strided<'_> {
     }
 }
 
+/// The transposed matrix.
+pub(crate) fn transposed(matrix: &Tensor) -> Option<Tensor> {
+    let &[rows, columns] = matrix.shape() else {
+        return None;
+    };
+    let strided = Strided {
+        dtype: matrix.dtype(),
+        offset: 0,
+        shape: &[columns, rows],
+        strides: &[1, columns],
+    };
+    strided.read(matrix.bytes()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,1043 @@
+//! From a graph to a `torch.export` archive.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+use rankfold_graph::{Dim, Graph, Node, Op, Tensor, ValueId, WeightName};
+use serde_json::{Map, Value, json};
+use zip::result::ZipError;
+
+use super::origin::{Pt2Origin, same};
+use super::payload::{Kind, Stored};
+use super::read::agree;
+use super::schema::{
+    FileNode, Named, Payload, Program, SymExpr, SymInt, TensorMeta, output_name, rename,
+    tensor_arg, tensor_name,
+};
+use super::{Pt2Fault, pack, program};
+use crate::atomic::write_atomically;
+use crate::error::FormatError;
+
+/// How a program is written.
+#[derive(Debug, Clone, Default)]
+pub struct Pt2Options {
+    /// Strings to be saved beside the program, in addition to its own: what `torch.export.load`
+    /// gives back through `extra_files`.
+    pub extra: BTreeMap<String, String>,
+}
+
+/// Writes `graph` to a `torch.export` archive, all or nothing.
+///
+/// With `origin`, what the graph was read from, every node that has not changed is written as it
+/// was, and so is all that the graph does not hold. Without it the program is one of PyTorch 2.11,
+/// and a graph with opaque ops cannot be written.
+pub fn write_pt2(
+    path: &Path,
+    graph: &Graph,
+    origin: Option<&Pt2Origin>,
+    options: &Pt2Options,
+) -> Result<(), FormatError> {
+    let failed = |fault| Pt2Fault::of_file(path, fault);
+    graph.verify().map_err(|e| failed(Pt2Fault::graph(e)))?;
+    let mut writer = Writer::new(graph, origin);
+    let entries = writer.entries(options).map_err(failed)?;
+    let release = |data: &[u8]| {
+        if let Some(origin) = origin {
+            origin.mapping.release(data);
+        }
+    };
+    let io = |source| FormatError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    write_atomically(path, |out| {
+        pack::write(out, "model", &entries, &release).map_err(|error| match error {
+            ZipError::Io(source) => io(source),
+            other => io(std::io::Error::other(other)),
+        })
+    })
+}
+
+/// A weight that the program gets as a new input.
+pub(super) struct NewWeight {
+    /// Its name in the state dict.
+    fqn: String,
+    /// The program's name for it.
+    placeholder: String,
+    learnable: bool,
+    tensor: Tensor,
+}
+
+/// A graph on its way to a file.
+pub(super) struct Writer<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) origin: Option<&'a Pt2Origin>,
+    /// The program's name for every value.
+    pub(super) emitted: HashMap<ValueId, String>,
+    pub(super) metas: IndexMap<String, TensorMeta>,
+    pub(super) sym_values: IndexMap<String, SymInt>,
+    /// Open sizes by their names in the graph.
+    pub(super) symbols: HashMap<String, SymInt>,
+    /// Names of symbolic sizes that are there, by expression.
+    pub(super) sizes: HashMap<String, String>,
+    pub(super) nodes: Vec<FileNode>,
+    /// Names that are there: inputs and what the nodes so far have made.
+    pub(super) made: HashSet<String>,
+    /// All names that are taken.
+    names: HashSet<String>,
+    /// Names in the state dict that are taken.
+    fqns: HashSet<String>,
+    /// Names of the file's own inputs that are tensors of it, by those in the state dict.
+    placeholders: HashMap<&'a str, &'a str>,
+    /// Nodes of the file that have been written.
+    written: HashSet<usize>,
+    /// Which node of the file makes each name.
+    makers: HashMap<&'a str, usize>,
+    by_node: HashMap<&'a str, usize>,
+    new_weights: IndexMap<WeightName, NewWeight>,
+    /// Weights that some op learns.
+    learnable: HashSet<WeightName>,
+    ranges: Map<String, Value>,
+    pub(super) device: Value,
+}
+
+impl<'a> Writer<'a> {
+    fn new(graph: &'a Graph, origin: Option<&'a Pt2Origin>) -> Self {
+        let roles = graph.nodes().iter().flat_map(|node| node.op.weights());
+        let is_float = |name: &str| {
+            graph
+                .weights()
+                .get(name)
+                .is_some_and(|t| t.dtype().is_float())
+        };
+        let learnable = roles.filter(|(role, name)| role.is_learnable() && is_float(name));
+        let mut writer = Self {
+            graph,
+            origin,
+            emitted: HashMap::new(),
+            metas: IndexMap::new(),
+            sym_values: IndexMap::new(),
+            symbols: HashMap::new(),
+            sizes: HashMap::new(),
+            nodes: Vec::new(),
+            made: HashSet::new(),
+            names: HashSet::new(),
+            fqns: HashSet::new(),
+            placeholders: HashMap::new(),
+            written: HashSet::new(),
+            makers: HashMap::new(),
+            by_node: HashMap::new(),
+            new_weights: IndexMap::new(),
+            learnable: learnable.map(|(_, name)| name.clone()).collect(),
+            ranges: Map::new(),
+            device: json!({ "type": "cpu", "index": null }),
+        };
+        let Some(origin) = origin else { return writer };
+        let module = &origin.program.graph_module;
+        for (index, node) in module.graph.nodes.iter().enumerate() {
+            for (name, _) in node.made() {
+                writer.makers.insert(name, index);
+                writer.names.insert(name.to_owned());
+            }
+            writer.names.extend(node.name().map(str::to_owned));
+        }
+        for (input, spec) in module
+            .graph
+            .inputs
+            .iter()
+            .zip(&module.signature.input_specs)
+        {
+            if let Some((name, _)) = output_name(input) {
+                writer.names.insert(name.to_owned());
+                writer.made.insert(name.to_owned());
+                if let Some(fqn) = tensor_of(spec) {
+                    writer.placeholders.insert(fqn, name);
+                }
+            }
+        }
+        writer.fqns.extend(origin.tensors.keys().cloned());
+        for size in module
+            .graph
+            .tensor_values
+            .values()
+            .flat_map(|meta| &meta.sizes)
+        {
+            if let SymInt::AsExpr(expr) = size {
+                let name = expr.name().to_owned();
+                writer.symbols.entry(name).or_insert_with(|| size.clone());
+            }
+        }
+        if let Some(meta) = module.graph.tensor_values.values().next() {
+            writer.device.clone_from(&meta.device);
+        }
+        writer.by_node = origin.by_node();
+        writer
+    }
+
+    fn program(&self) -> Option<&'a Program> {
+        self.origin.map(|origin| &origin.program)
+    }
+
+    pub(super) fn file_nodes(&self) -> &'a [FileNode] {
+        self.program().map_or(&[], |p| &p.graph_module.graph.nodes)
+    }
+
+    /// All files of the archive.
+    fn entries(&mut self, options: &Pt2Options) -> Result<Vec<(String, Bytes)>, Pt2Fault> {
+        let (program, tensors) = match self.origin {
+            Some(origin) if self.is_untouched(origin) => {
+                let tensors = origin.tensors.iter();
+                let tensors = tensors.map(|(fqn, stored)| (fqn.clone(), stored.clone()));
+                (origin.program.clone(), tensors.collect())
+            }
+            Some(origin) => self.changed(origin)?,
+            None => self.anew()?,
+        };
+        let model = self.origin.map_or("model", |origin| &origin.model);
+        let json = |value: &dyn Fn() -> serde_json::Result<Vec<u8>>| {
+            let bytes = value().map_err(|source| Pt2Fault::Encode { source })?;
+            Ok::<_, Pt2Fault>(Bytes::from(bytes))
+        };
+        let mut entries: IndexMap<String, Bytes> = IndexMap::new();
+        for kind in [Kind::Weight, Kind::Constant] {
+            let own = || tensors.iter().filter(|(_, stored)| stored.kind == kind);
+            for (_, stored) in own() {
+                let name = format!("{}{}", kind.folder(), stored.payload.path_name);
+                entries.insert(name, stored.storage.clone());
+            }
+            let config: IndexMap<&str, &Payload> = own()
+                .map(|(fqn, stored)| (fqn.as_str(), &stored.payload))
+                .collect();
+            let config = IndexMap::from([("config", config)]);
+            entries.insert(kind.config(model), json(&|| serde_json::to_vec(&config))?);
+        }
+        let text = json(&|| serde_json::to_vec(&program))?;
+        entries.insert(format!("models/{model}.json"), text);
+        // Sample inputs are a pickle: none are written.
+        entries.insert(format!("data/sample_inputs/{model}.pt"), Bytes::new());
+        entries.insert("archive_format".to_owned(), Bytes::from_static(b"pt2"));
+        entries.insert("archive_version".to_owned(), Bytes::from_static(b"0"));
+        for (name, data) in self.origin.iter().flat_map(|origin| &origin.extra) {
+            entries.insert(name.clone(), data.clone());
+        }
+        for (name, text) in &options.extra {
+            entries.insert(format!("extra/{name}"), text.clone().into());
+        }
+        entries.insert(".data/version".to_owned(), Bytes::from_static(b"6\n"));
+        entries.insert("byteorder".to_owned(), Bytes::from_static(b"little"));
+        Ok(entries.into_iter().collect())
+    }
+
+    /// True where nothing of what was read has changed.
+    fn is_untouched(&self, origin: &Pt2Origin) -> bool {
+        let groups = &origin.groups;
+        let nodes: usize = groups.iter().map(|group| group.nodes.len()).sum();
+        let outputs = self
+            .graph
+            .outputs()
+            .iter()
+            .map(|&id| &self.graph.value(id).name);
+        let of_file = user_outputs(&origin.program);
+        nodes == self.graph.nodes().len()
+            && (0..groups.len()).all(|group| self.is_still(origin, group))
+            && outputs.eq(of_file.iter())
+    }
+
+    /// True where the graph's nodes of a group are what they were.
+    fn is_still(&self, origin: &Pt2Origin, group: usize) -> bool {
+        origin.groups[group].nodes.iter().all(|was| {
+            let now = self.graph.node(&was.name);
+            now.is_some_and(|now| was.is_still(self.graph, now))
+        })
+    }
+
+    /// The file's program with what has changed.
+    fn changed(&mut self, origin: &'a Pt2Origin) -> Result<(Program, Tensors), Pt2Fault> {
+        let kept: HashSet<usize> = (0..origin.groups.len())
+            .filter(|&group| self.is_still(origin, group))
+            .collect();
+        self.name_values()?;
+        for node in self.graph.nodes() {
+            self.check_memory(origin, node, &kept)?;
+        }
+        let mut done = HashSet::new();
+        for node in self.graph.nodes() {
+            let group = self.by_node.get(node.name.as_str()).copied();
+            match group.filter(|group| kept.contains(group)) {
+                Some(group) => {
+                    if done.insert(group) {
+                        let places = &origin.groups[group].places;
+                        for &place in places {
+                            self.keep(place, &node.name)?;
+                        }
+                    }
+                }
+                None => self.make(origin, node, group)?,
+            }
+        }
+        self.asides(origin);
+        let mut program = origin.program.clone();
+        self.outputs(&mut program)?;
+        let tensors = self.inputs(origin, &mut program);
+        self.finish(&mut program);
+        Ok((program, tensors))
+    }
+
+    /// A program of nothing but the graph.
+    fn anew(&mut self) -> Result<(Program, Tensors), Pt2Fault> {
+        let mut program = program::empty();
+        self.name_values()?;
+        let mut inputs = Vec::new();
+        for &id in self.graph.inputs() {
+            let value = self.graph.value(id);
+            self.open_sizes(id);
+            let name = self.emitted[&id].clone();
+            let open = |axis| self.symbols.get(&open_name(&value.name, axis)).cloned();
+            let meta = self.meta(id, &open).ok_or_else(|| Pt2Fault::Undescribed {
+                value: value.name.clone(),
+            })?;
+            self.metas.insert(name.clone(), meta);
+            self.made.insert(name.clone());
+            inputs.push(name);
+        }
+        for node in self.graph.nodes() {
+            if let Op::Opaque(_) = node.op {
+                return Err(self.no_form(node, "it is opaque and does not come from such a file"));
+            }
+            self.emit(node)?;
+        }
+        let module = &mut program.graph_module;
+        module.graph.inputs = inputs.iter().map(|name| tensor_arg(name)).collect();
+        let user = |name: &String| json!({ "user_input": { "arg": tensor_arg(name) } });
+        module.signature.input_specs = inputs.iter().map(user).collect();
+        let outputs: Vec<Value> = (self.graph.outputs().iter())
+            .map(|id| tensor_arg(&self.emitted[id]))
+            .collect();
+        let user = |arg: &Value| json!({ "user_output": { "arg": arg } });
+        module.signature.output_specs = outputs.iter().map(user).collect();
+        module.graph.outputs = outputs;
+        let call = program::call(&inputs, module.graph.outputs.len());
+        module.module_call_graph.push(call);
+        let tensors = self.new_tensors(&mut program, Vec::new());
+        self.finish(&mut program);
+        Ok((program, tensors))
+    }
+
+    /// Gives every value its name in the program: its own, where the file has it.
+    fn name_values(&mut self) -> Result<(), Pt2Fault> {
+        let values = self.program().map(|p| &p.graph_module.graph.tensor_values);
+        let in_file = |name: &str| values.is_some_and(|values| values.contains_key(name));
+        let graph = self.graph;
+        let inputs = graph.inputs().iter().map(|id| (*id, None));
+        let made = graph.nodes().iter().flat_map(|node| {
+            let constant = match &node.op {
+                Op::Constant(constant) => Some(&constant.weight),
+                _ => None,
+            };
+            node.outputs.iter().map(move |id| (*id, constant))
+        });
+        let mut emitted = HashMap::new();
+        for (id, constant) in inputs.chain(made) {
+            let value = &graph.value(id).name;
+            let name = match constant {
+                Some(weight) => self.weight(weight)?,
+                None if in_file(value) => value.clone(),
+                None => self.fresh(value),
+            };
+            emitted.insert(id, name);
+        }
+        self.emitted = emitted;
+        Ok(())
+    }
+
+    /// Refuses to change what lies in memory that an op writes to behind the others' backs.
+    fn check_memory(
+        &self,
+        origin: &Pt2Origin,
+        node: &Node,
+        kept: &HashSet<usize>,
+    ) -> Result<(), Pt2Fault> {
+        let is_kept = self
+            .by_node
+            .get(node.name.as_str())
+            .is_some_and(|g| kept.contains(g));
+        let shared = &origin.in_place.shared;
+        if is_kept || shared.is_empty() {
+            return Ok(());
+        }
+        let touches = |id: &ValueId| {
+            let name = &self.graph.value(*id).name;
+            let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
+            shared.contains(name)
+        };
+        match node.inputs.iter().chain(&node.outputs).any(touches) {
+            false => Ok(()),
+            true => Err(Pt2Fault::Shared {
+                node: node.name.clone(),
+            }),
+        }
+    }
+
+    /// Writes the node at `place` of the file as it was, and before it what it needs besides.
+    fn keep(&mut self, place: usize, node: &str) -> Result<(), Pt2Fault> {
+        let file = self.file_nodes();
+        let mut json = file[place].clone();
+        self.need(&mut json, node)?;
+        if let Some(twin) = self.origin.and_then(|o| o.in_place.twins.get(&place)) {
+            json.target.clone_from(twin);
+        }
+        self.written.insert(place);
+        self.push(json);
+        Ok(())
+    }
+
+    /// Writes what `json` needs and what is not there yet: arithmetic of sizes, transposed weights.
+    fn need(&mut self, json: &mut FileNode, node: &str) -> Result<(), Pt2Fault> {
+        let file = self.file_nodes();
+        let mut open: Vec<(usize, bool)> = Vec::new();
+        let missing = |writer: &Self, json: &FileNode| -> Vec<(String, Named)> {
+            let names = json.taken().into_iter();
+            let names = names.filter(|(name, _)| !writer.made.contains(*name));
+            names.map(|(name, kind)| (name.to_owned(), kind)).collect()
+        };
+        let undefined = |name: &str| Pt2Fault::Undefined {
+            node: node.to_owned(),
+            value: name.to_owned(),
+        };
+        for (name, kind) in missing(self, json) {
+            match self.makers.get(name.as_str()) {
+                Some(&maker) => open.push((maker, false)),
+                None if kind == Named::Tensor => return Err(undefined(&name)),
+                None => {}
+            }
+        }
+        while let Some((index, ready)) = open.pop() {
+            if self.written.contains(&index) {
+                continue;
+            }
+            let mut helper = file[index].clone();
+            self.measure_elsewhere(&mut helper);
+            if ready {
+                self.written.insert(index);
+                self.push(helper);
+                continue;
+            }
+            // Only what is not in the graph can be written out of turn.
+            let name = helper.made().first().map(|(name, _)| (*name).to_owned());
+            let in_graph = name
+                .as_ref()
+                .is_some_and(|name| self.graph.value_id(name).is_some());
+            if in_graph || open.len() > file.len() * 2 {
+                return Err(undefined(&name.unwrap_or_default()));
+            }
+            open.push((index, true));
+            for (name, kind) in missing(self, &helper) {
+                match self.makers.get(name.as_str()) {
+                    Some(&maker) if maker < index => open.push((maker, false)),
+                    Some(_) => return Err(undefined(&name)),
+                    None if kind == Named::Tensor => return Err(undefined(&name)),
+                    None => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a node that measures a value which is no longer there measure another of that size.
+    fn measure_elsewhere(&self, node: &mut FileNode) {
+        if node.aten() != Some("sym_size.int") {
+            return;
+        }
+        if node.tensor("self").is_none_or(|of| self.made.contains(of)) {
+            return;
+        }
+        let values = self.program().map(|p| &p.graph_module.graph.sym_int_values);
+        let wanted = node.made().first().and_then(|(name, _)| values?.get(*name));
+        let Some(wanted) = wanted else { return };
+        let found = self.made.iter().filter_map(|name| {
+            let sizes = &self.metas.get(name).or_else(|| self.file_meta(name))?.sizes;
+            let axis = sizes.iter().position(|size| size.dim() == wanted.dim())?;
+            Some((name, axis))
+        });
+        let Some((name, axis)) = found.min() else {
+            return;
+        };
+        for input in &mut node.inputs {
+            match input.name.as_str() {
+                "self" => input.arg = tensor_arg(name),
+                "dim" => input.arg = json!({ "as_int": axis }),
+                _ => {}
+            }
+        }
+    }
+
+    /// What the file says of a value, where it is still true.
+    pub(super) fn file_meta(&self, name: &str) -> Option<&'a TensorMeta> {
+        self.program()?.graph_module.graph.tensor_values.get(name)
+    }
+
+    /// The place of the node of the file that makes `name`.
+    pub(super) fn maker(&self, name: &str) -> Option<usize> {
+        self.makers.get(name).copied()
+    }
+
+    /// The place of the node of the file that became the graph's node `name`.
+    pub(super) fn place_of(&self, name: &str) -> Option<usize> {
+        let group = &self.origin?.groups[*self.by_node.get(name)?];
+        group.places.last().copied()
+    }
+
+    /// Adds a node to the program, with what the file says of its results.
+    pub(super) fn push(&mut self, node: FileNode) {
+        let program = self.program();
+        for (name, kind) in node.made() {
+            self.made.insert(name.to_owned());
+            let Some(graph) = program.map(|p| &p.graph_module.graph) else {
+                continue;
+            };
+            if self.metas.contains_key(name) || self.sym_values.contains_key(name) {
+                continue;
+            }
+            if let (Named::Tensor, Some(meta)) = (kind, graph.tensor_values.get(name)) {
+                self.metas.insert(name.to_owned(), meta.clone());
+            }
+            if let Some(size) = graph.sym_int_values.get(name) {
+                self.sym_values.insert(name.to_owned(), size.clone());
+                if let SymInt::AsExpr(expr) = size {
+                    let known = self.sizes.entry(expr.expr_str.clone());
+                    known.or_insert_with(|| name.to_owned());
+                }
+            }
+        }
+        self.nodes.push(node);
+    }
+
+    /// Writes a node anew; one that is not understood as it was, with the names it has now.
+    fn make(
+        &mut self,
+        origin: &'a Pt2Origin,
+        node: &Node,
+        group: Option<usize>,
+    ) -> Result<(), Pt2Fault> {
+        let Op::Opaque(opaque) = &node.op else {
+            return self.emit(node);
+        };
+        let group = group.map(|group| &origin.groups[group]);
+        let Some((group, &[place])) = group.map(|g| (g, &g.places[..])).and_then(|(g, p)| {
+            let place: &[usize; 1] = p.try_into().ok()?;
+            Some((g, place))
+        }) else {
+            return Err(self.no_form(node, "it is opaque and does not come from such a file"));
+        };
+        let was = group
+            .nodes
+            .iter()
+            .flat_map(|n| n.inputs.iter().chain(&n.outputs));
+        let now = node
+            .inputs
+            .iter()
+            .chain(&node.outputs)
+            .map(|id| &self.emitted[id]);
+        let mut renamed: HashMap<String, String> = was.cloned().zip(now.cloned()).collect();
+        let weights = group.nodes.iter().flat_map(|n| n.op.weights());
+        for ((_, was), now) in weights.zip(&opaque.weights) {
+            let to = self.weight(now)?;
+            for (fqn, canonical) in &origin.canonical {
+                if canonical == was
+                    && let Some(&placeholder) = self.placeholders.get(fqn.as_str())
+                {
+                    renamed.insert(placeholder.to_owned(), to.clone());
+                }
+            }
+        }
+        let mut json = self.file_nodes()[place].clone();
+        let to = |name: &str| renamed.get(name).cloned();
+        json.inputs
+            .iter_mut()
+            .for_each(|input| rename(&mut input.arg, &to));
+        json.outputs
+            .iter_mut()
+            .for_each(|output| rename(output, &to));
+        self.need(&mut json, &node.name)?;
+        self.written.insert(place);
+        for (&id, output) in node.outputs.iter().zip(&opaque.outputs) {
+            let name = self.emitted[&id].clone();
+            if self
+                .file_meta(&name)
+                .is_none_or(|m| m.fact().is_none_or(|f| !agree(&f, output)))
+            {
+                let meta = self.meta(id, &|_| None);
+                let meta = meta.ok_or_else(|| self.no_form(node, "a size is not known"))?;
+                self.metas.insert(name, meta);
+            }
+        }
+        self.push(json);
+        Ok(())
+    }
+
+    /// Keeps what the file computes besides its outputs: checks, counters, other results.
+    fn asides(&mut self, origin: &'a Pt2Origin) {
+        let nodes = &origin.program.graph_module.graph.nodes;
+        for (index, node) in nodes.iter().enumerate() {
+            let in_graph = |(name, _): &(&str, Named)| self.graph.value_id(name).is_some();
+            let made = node.made();
+            let is_size = !made.is_empty() && made.iter().all(|(_, kind)| *kind == Named::Other);
+            if self.written.contains(&index) || is_size || made.iter().any(in_graph) {
+                continue;
+            }
+            let of_graph = origin
+                .groups
+                .iter()
+                .any(|group| group.places.contains(&index));
+            let mut json = node.clone();
+            if !of_graph && self.need(&mut json, "").is_ok() {
+                self.written.insert(index);
+                self.push(json);
+            }
+        }
+    }
+
+    /// The program's outputs by the names that they have now.
+    fn outputs(&mut self, program: &mut Program) -> Result<(), Pt2Fault> {
+        let mut of_graph = self.graph.outputs().iter();
+        let module = &mut program.graph_module;
+        for index in 0..module.graph.outputs.len() {
+            let spec = &mut module.signature.output_specs[index];
+            let Some((name, kind)) = output_name(&module.graph.outputs[index]) else {
+                continue;
+            };
+            let name = name.to_owned();
+            let of_user = spec.get("user_output").is_some() || spec.get("loss_output").is_some();
+            if of_user && kind == Named::Tensor {
+                let Some(id) = of_graph.next() else { break };
+                let now = self.emitted[id].clone();
+                let to = |old: &str| (old == name).then(|| now.clone());
+                rename(&mut module.graph.outputs[index], &to);
+                for (_, spec) in spec.as_object_mut().into_iter().flatten() {
+                    if let Some(arg) = spec.get_mut("arg") {
+                        rename(arg, &to);
+                        rename_plain(arg, &to);
+                    }
+                }
+                continue;
+            }
+            // Something that is computed beside the graph.
+            let mut wanted = FileNode::new("", "").arg("", module.graph.outputs[index].clone());
+            let lost = |_| Pt2Fault::LostOutput {
+                index,
+                value: name.clone(),
+            };
+            self.need(&mut wanted, "").map_err(lost)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves out inputs that nothing uses any more and adds the new ones.
+    fn inputs(&mut self, origin: &'a Pt2Origin, program: &mut Program) -> Tensors {
+        let file = &origin.program.graph_module;
+        let was_used: HashSet<&str> = names_used(&file.graph.nodes, &file.graph.outputs);
+        let outputs = program.graph_module.graph.outputs.clone();
+        let is_used: HashSet<&str> = names_used(&self.nodes, &outputs);
+        let mut dropped: HashSet<&str> = HashSet::new();
+        let (mut inputs, mut specs) = (Vec::new(), Vec::new());
+        for (input, spec) in file.graph.inputs.iter().zip(&file.signature.input_specs) {
+            let name = tensor_name(input).unwrap_or_default();
+            let fqn = tensor_of(spec);
+            if let Some(fqn) = fqn.filter(|_| was_used.contains(name) && !is_used.contains(name)) {
+                dropped.insert(fqn);
+                continue;
+            }
+            inputs.push(input.clone());
+            specs.push(spec.clone());
+            if let Some(meta) = self.file_meta(name)
+                && !self.metas.contains_key(name)
+            {
+                let mut meta = meta.clone();
+                let replaced = fqn.and_then(|fqn| self.replaced(origin, fqn));
+                if let Some(new) = replaced.and_then(|tensor| meta_of(tensor, &self.device)) {
+                    meta = TensorMeta {
+                        requires_grad: meta.requires_grad,
+                        ..new
+                    };
+                }
+                self.metas.insert(name.to_owned(), meta);
+            } else if let Some((name, _)) = output_name(input)
+                && let Some(size) = file.graph.sym_int_values.get(name)
+            {
+                self.sym_values.insert(name.to_owned(), size.clone());
+            }
+        }
+        program.graph_module.graph.inputs = inputs;
+        program.graph_module.signature.input_specs = specs;
+        let mut tensors = Vec::new();
+        for (fqn, stored) in &origin.tensors {
+            // Other names of the same tensor go with it.
+            let goes = |other: &&str| {
+                origin
+                    .tensors
+                    .get(*other)
+                    .is_some_and(|o| is_same_place(o, stored))
+            };
+            let named = self.placeholders.contains_key(fqn.as_str());
+            let gone = if named {
+                dropped.contains(fqn.as_str())
+            } else {
+                dropped.iter().any(goes)
+            };
+            if gone {
+                continue;
+            }
+            let mut stored = stored.clone();
+            if let Some(tensor) = self.replaced(origin, fqn) {
+                let is_param = stored.payload.is_param;
+                self.replace(&mut stored, tensor, is_param);
+            }
+            tensors.push((fqn.clone(), stored));
+        }
+        self.new_tensors(program, tensors)
+    }
+
+    /// The graph's tensor for `fqn`, where it is not the file's any more.
+    fn replaced(&self, origin: &'a Pt2Origin, fqn: &str) -> Option<&'a Tensor> {
+        let stored = origin.tensors.get(fqn)?;
+        let canonical = origin.canonical.get(fqn)?;
+        let now = self.graph.weights().get(canonical)?;
+        let was = stored.tensor.as_ref()?;
+        (!same(was, now)).then_some(now)
+    }
+
+    fn replace(&self, stored: &mut Stored, tensor: &Tensor, is_param: bool) {
+        let requires_grad = is_param && tensor.dtype().is_float();
+        stored.payload = Payload {
+            path_name: String::new(),
+            is_param,
+            use_pickle: false,
+            tensor_meta: meta_of(tensor, &self.device).map(|meta| TensorMeta {
+                requires_grad,
+                ..meta
+            }),
+        };
+        stored.storage = tensor.bytes().clone();
+        stored.tensor = Some(tensor.clone());
+    }
+
+    /// Adds the new weights to the program's inputs and to `tensors`.
+    fn new_tensors(&mut self, program: &mut Program, mut tensors: Tensors) -> Tensors {
+        let module = &mut program.graph_module;
+        let is_new = |what: &str, spec: &Value| spec.get(what).is_some();
+        let specs = &module.signature.input_specs;
+        let after = |what: &str| {
+            specs
+                .iter()
+                .rposition(|spec| is_new(what, spec))
+                .map(|i| i + 1)
+        };
+        let tokens = specs
+            .iter()
+            .take_while(|spec| is_new("token", spec))
+            .count();
+        let parameters = after("parameter").unwrap_or(tokens);
+        let buffers = after("buffer").unwrap_or(parameters).max(parameters);
+        let new: Vec<&NewWeight> = self.new_weights.values().collect();
+        let mut add = |at: usize, learnable: bool| {
+            let of_kind = new.iter().filter(|weight| weight.learnable == learnable);
+            for (at, weight) in (at..).zip(of_kind) {
+                let arg = json!({ "name": weight.placeholder });
+                let spec = match learnable {
+                    true => json!({ "parameter": { "arg": arg, "parameter_name": weight.fqn } }),
+                    false => json!({ "buffer": {
+                        "arg": arg, "buffer_name": weight.fqn, "persistent": true,
+                    } }),
+                };
+                module.signature.input_specs.insert(at, spec);
+                module
+                    .graph
+                    .inputs
+                    .insert(at, tensor_arg(&weight.placeholder));
+            }
+        };
+        add(buffers, false);
+        add(parameters, true);
+        let new: Vec<(String, bool, Tensor)> = (self.new_weights.values())
+            .map(|w| (w.fqn.clone(), w.learnable, w.tensor.clone()))
+            .collect();
+        for (fqn, learnable, tensor) in new {
+            let mut stored = Stored {
+                kind: Kind::Weight,
+                payload: Payload {
+                    path_name: String::new(),
+                    is_param: learnable,
+                    use_pickle: false,
+                    tensor_meta: None,
+                },
+                storage: Bytes::new(),
+                tensor: None,
+            };
+            self.replace(&mut stored, &tensor, learnable);
+            tensors.push((fqn, stored));
+        }
+        number(&mut tensors);
+        tensors
+    }
+
+    fn finish(&mut self, program: &mut Program) {
+        let mut metas = std::mem::take(&mut self.metas);
+        for weight in self.new_weights.values() {
+            if let Some(meta) = meta_of(&weight.tensor, &self.device) {
+                let requires_grad = weight.learnable && weight.tensor.dtype().is_float();
+                let meta = TensorMeta {
+                    requires_grad,
+                    ..meta
+                };
+                metas.insert(weight.placeholder.clone(), meta);
+            }
+        }
+        let module = &mut program.graph_module;
+        let names: HashSet<&str> = (self.made.iter().map(String::as_str))
+            .chain(module.graph.inputs.iter().filter_map(tensor_name))
+            .collect();
+        metas.retain(|name, _| names.contains(name.as_str()));
+        for call in &mut module.module_call_graph {
+            let args = ["inputs", "outputs"].map(|key| call.signature.get(key).cloned());
+            let args = args.iter().flatten().filter_map(Value::as_array).flatten();
+            let lost = args
+                .filter_map(output_name)
+                .any(|(name, _)| !names.contains(name));
+            // The signature of a submodule that speaks of values which are no longer there.
+            if lost && !call.fqn.is_empty() {
+                call.signature = Value::Null;
+            }
+        }
+        module.graph.tensor_values = metas;
+        module.graph.sym_int_values = std::mem::take(&mut self.sym_values);
+        module.graph.nodes = std::mem::take(&mut self.nodes);
+        if let Some(ranges) = program.range_constraints.as_object_mut() {
+            ranges.append(&mut self.ranges);
+        }
+    }
+
+    /// A name like `wanted` that nothing has and that Python would take.
+    pub(super) fn fresh(&mut self, wanted: &str) -> String {
+        let mut base: String = wanted
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        if !base.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            base.insert(0, '_');
+        }
+        if KEYWORDS.contains(&base.as_str()) {
+            base.push('_');
+        }
+        let mut name = base.clone();
+        let mut number = 1;
+        while !self.names.insert(name.clone()) {
+            name = format!("{base}_{number}");
+            number += 1;
+        }
+        name
+    }
+
+    /// The program's name for a weight of the graph.
+    pub(super) fn weight(&mut self, name: &WeightName) -> Result<String, Pt2Fault> {
+        let of_file = self.origin.and_then(|origin| {
+            (origin.canonical.get(&**name) == Some(name)).then(|| self.placeholders.get(&**name))?
+        });
+        if let Some(&placeholder) = of_file {
+            return Ok(placeholder.to_owned());
+        }
+        if let Some(known) = self.new_weights.get(name) {
+            return Ok(known.placeholder.clone());
+        }
+        let missing = || Pt2Fault::MissingTensor {
+            tensor: name.to_string(),
+            input: name.to_string(),
+        };
+        let tensor = self.graph.weights().get(name).ok_or_else(missing)?.clone();
+        let learnable = self.learnable.contains(name);
+        let fqn = self.fresh_fqn(name);
+        let prefix = if learnable { "p" } else { "b" };
+        let placeholder = self.fresh(&format!("{prefix}_{fqn}"));
+        self.made.insert(placeholder.clone());
+        let weight = NewWeight {
+            fqn,
+            placeholder: placeholder.clone(),
+            learnable,
+            tensor,
+        };
+        self.new_weights.insert(name.clone(), weight);
+        Ok(placeholder)
+    }
+
+    /// A name in the state dict like `wanted`: free, and neither inside of a tensor nor around one.
+    fn fresh_fqn(&mut self, wanted: &str) -> String {
+        let clashes = |name: &str| {
+            let inside = |outer: &str, inner: &str| {
+                inner
+                    .strip_prefix(outer)
+                    .is_some_and(|rest| rest.starts_with('.'))
+            };
+            let all = self.fqns.iter();
+            all.into_iter()
+                .any(|other| name == other || inside(other, name) || inside(name, other))
+        };
+        let clean = |part: &str| if part.is_empty() { "_" } else { part }.to_owned();
+        let base: Vec<String> = wanted.split('.').map(clean).collect();
+        let base = base.join(".");
+        let numbered = (0..).map(|i| match (i, base.split_once('.')) {
+            (0, _) => base.clone(),
+            (i, Some((first, rest))) => format!("{first}_{i}.{rest}"),
+            (i, None) => format!("{base}_{i}"),
+        });
+        let name = numbered
+            .into_iter()
+            .find(|name| !clashes(name))
+            .unwrap_or_default();
+        self.fqns.insert(name.clone());
+        name
+    }
+
+    /// Makes a symbol of every size of an input that is not known.
+    fn open_sizes(&mut self, id: ValueId) {
+        let Some(shape) = self.graph.fact(id).shape.clone() else {
+            return;
+        };
+        for (axis, dim) in shape.iter().enumerate() {
+            let name = match dim {
+                Dim::Fixed(_) => continue,
+                Dim::Symbol(name) => name.to_string(),
+                Dim::Unknown(()) => open_name(&self.graph.value(id).name, axis),
+            };
+            if self.symbols.contains_key(&name) {
+                continue;
+            }
+            let symbol = format!("s{}", self.symbols.len());
+            let hint = if axis == 0 { 2 } else { 64 };
+            let size = SymInt::AsExpr(SymExpr {
+                expr_str: format!("Symbol('{symbol}', positive=True, integer=True)"),
+                hint: json!({ "as_int": hint }),
+            });
+            self.symbols.insert(name, size);
+            self.ranges
+                .insert(symbol, json!({ "min_val": 1, "max_val": null }));
+        }
+    }
+
+    /// That `node` cannot be written.
+    pub(super) fn no_form(&self, node: &Node, reason: &'static str) -> Pt2Fault {
+        Pt2Fault::NoForm {
+            node: node.name.clone(),
+            op: node.op.kind(),
+            reason,
+        }
+    }
+}
+
+/// Tensors by their names in the state dict, in order.
+type Tensors = Vec<(String, Stored)>;
+
+/// Words that no Python variable can be called.
+const KEYWORDS: &[&str] = &[
+    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue",
+    "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import",
+    "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "self", "try",
+    "while", "with", "yield",
+];
+
+/// The name under which an open size of an input is remembered.
+fn open_name(input: &str, axis: usize) -> String {
+    format!("{input}:{axis}")
+}
+
+/// The tensors that the program gives its user, in order.
+fn user_outputs(program: &Program) -> Vec<String> {
+    let module = &program.graph_module;
+    let pairs = module
+        .graph
+        .outputs
+        .iter()
+        .zip(&module.signature.output_specs);
+    let of_user = pairs
+        .filter(|(_, spec)| spec.get("user_output").is_some() || spec.get("loss_output").is_some());
+    of_user
+        .filter_map(|(o, _)| tensor_name(o).map(str::to_owned))
+        .collect()
+}
+
+/// The tensor of the archive that an input of the signature stands for.
+fn tensor_of(spec: &Value) -> Option<&str> {
+    let keys = [
+        ("parameter", "parameter_name"),
+        ("buffer", "buffer_name"),
+        ("tensor_constant", "tensor_constant_name"),
+    ];
+    keys.iter()
+        .find_map(|(kind, key)| spec.get(kind)?.get(key)?.as_str())
+}
+
+/// The name in `{"name": …}`, renamed: the form that some of the signature's entries have.
+fn rename_plain(arg: &mut Value, to: &dyn Fn(&str) -> Option<String>) {
+    if let Some(Value::String(name)) = arg.get_mut("name")
+        && let Some(new) = to(name)
+    {
+        *name = new;
+    }
+}
+
+/// All names that nodes and outputs take.
+fn names_used<'n>(nodes: &'n [FileNode], outputs: &'n [Value]) -> HashSet<&'n str> {
+    let taken = nodes.iter().flat_map(FileNode::taken).map(|(name, _)| name);
+    taken
+        .chain(outputs.iter().filter_map(output_name).map(|(name, _)| name))
+        .collect()
+}
+
+fn is_same_place(a: &Stored, b: &Stored) -> bool {
+    a.kind == b.kind
+        && a.payload.path_name == b.payload.path_name
+        && match (&a.payload.tensor_meta, &b.payload.tensor_meta) {
+            (Some(a), Some(b)) => {
+                (&a.sizes, &a.strides, &a.storage_offset)
+                    == (&b.sizes, &b.strides, &b.storage_offset)
+            }
+            _ => false,
+        }
+}
+
+/// What a contiguous tensor is on `device`.
+fn meta_of(tensor: &Tensor, device: &Value) -> Option<TensorMeta> {
+    let size = |&n: &usize| i64::try_from(n).ok().map(SymInt::AsInt);
+    let sizes = tensor.shape().iter().map(size).collect::<Option<_>>()?;
+    TensorMeta::contiguous(tensor.dtype(), sizes, device.clone())
+}
+
+/// Gives the tensors without one a storage of their own, those of the same bytes the same.
+fn number(tensors: &mut Tensors) {
+    let named = tensors
+        .iter()
+        .map(|(_, stored)| (stored.kind, stored.payload.path_name.clone()));
+    let mut taken: HashSet<(Kind, String)> = named.collect();
+    let mut by_bytes: HashMap<(Kind, *const u8, usize), String> = HashMap::new();
+    let mut next: HashMap<Kind, usize> = HashMap::new();
+    for (_, stored) in tensors
+        .iter_mut()
+        .filter(|(_, s)| s.payload.path_name.is_empty())
+    {
+        let key = (stored.kind, stored.storage.as_ptr(), stored.storage.len());
+        if let Some(path) = by_bytes.get(&key).filter(|_| !stored.storage.is_empty()) {
+            stored.payload.path_name.clone_from(path);
+            continue;
+        }
+        let number = next.entry(stored.kind).or_default();
+        let path = loop {
+            let path = format!("{}{number}", stored.kind.prefix());
+            *number += 1;
+            if taken.insert((stored.kind, path.clone())) {
+                break path;
+            }
+        };
+        stored.payload.path_name.clone_from(&path);
+        by_bytes.insert(key, path);
+    }
+}
