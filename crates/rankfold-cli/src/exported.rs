@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rankfold_formats::{FileKind, METADATA_KEY, OnnxOptions, OnnxOrigin, read_onnx, write_onnx};
+use rankfold_formats::{
+    FileKind, METADATA_KEY, OnnxOptions, OnnxOrigin, Pt2Options, Pt2Origin, read_onnx, read_pt2,
+    write_onnx, write_pt2,
+};
 use rankfold_graph::Graph;
 use serde_json::{Map, Value};
 
@@ -14,6 +17,8 @@ use crate::failure::{Failure, Kind, Outcome};
 pub(crate) enum Format {
     /// ONNX.
     Onnx,
+    /// An archive of `torch.export`.
+    Pt2,
 }
 
 /// The file that a graph was read from, as far as the graph does not hold it.
@@ -21,23 +26,25 @@ pub(crate) enum Format {
 pub(crate) enum Origin {
     /// An ONNX model.
     Onnx(Box<OnnxOrigin>),
+    /// An archive of `torch.export`.
+    Pt2(Box<Pt2Origin>),
 }
 
 impl Format {
     /// All of them.
-    pub(crate) const ALL: [Self; 1] = [Self::Onnx];
+    pub(crate) const ALL: [Self; 2] = [Self::Onnx, Self::Pt2];
 
     /// The format of a kind of file; none for files of named tensors.
     pub(crate) fn of(kind: FileKind) -> Option<Self> {
         match kind {
             FileKind::Onnx => Some(Self::Onnx),
+            FileKind::Pt2 => Some(Self::Pt2),
             FileKind::Safetensors
             | FileKind::SafetensorsIndex
             | FileKind::TorchZip
             | FileKind::TorchLegacy
             | FileKind::TorchNamed
-            | FileKind::TorchScript
-            | FileKind::Pt2 => None,
+            | FileKind::TorchScript => None,
         }
     }
 
@@ -45,6 +52,7 @@ impl Format {
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Onnx => "onnx",
+            Self::Pt2 => "pt2",
         }
     }
 
@@ -60,6 +68,10 @@ impl Format {
                 let (graph, origin) = read_onnx(path)?;
                 Ok((graph, Origin::Onnx(Box::new(origin))))
             }
+            Self::Pt2 => {
+                let (graph, origin) = read_pt2(path)?;
+                Ok((graph, Origin::Pt2(Box::new(origin))))
+            }
         }
     }
 
@@ -71,16 +83,34 @@ impl Format {
         origin: Option<&Origin>,
         record: &Map<String, Value>,
     ) -> Outcome {
+        let mut texts = BTreeMap::new();
+        if !record.is_empty() {
+            let json = serde_json::to_string(record);
+            let json = json.map_err(|error| Failure::new(Kind::Inside, error))?;
+            texts.insert(METADATA_KEY.to_owned(), json);
+        }
         match self {
             Self::Onnx => {
-                let origin = origin.map(|Origin::Onnx(origin)| &**origin);
-                let mut options = OnnxOptions::default();
-                if !record.is_empty() {
-                    let json = serde_json::to_string(record);
-                    let json = json.map_err(|error| Failure::new(Kind::Inside, error))?;
-                    options.metadata = BTreeMap::from([(METADATA_KEY.to_owned(), json)]);
-                }
+                let origin = match origin {
+                    Some(Origin::Onnx(origin)) => Some(&**origin),
+                    _ => None,
+                };
+                let options = OnnxOptions {
+                    metadata: texts,
+                    ..OnnxOptions::default()
+                };
                 Ok(write_onnx(path, graph, origin, &options)?)
+            }
+            Self::Pt2 => {
+                let origin = match origin {
+                    Some(Origin::Pt2(origin)) => Some(&**origin),
+                    _ => None,
+                };
+                let options = Pt2Options {
+                    extra: texts,
+                    ..Pt2Options::default()
+                };
+                Ok(write_pt2(path, graph, origin, &options)?)
             }
         }
     }
@@ -91,6 +121,7 @@ impl Origin {
     pub(crate) fn format(&self) -> Format {
         match self {
             Self::Onnx(_) => Format::Onnx,
+            Self::Pt2(_) => Format::Pt2,
         }
     }
 
@@ -98,19 +129,23 @@ impl Origin {
     pub(crate) fn files_beside(&self) -> Vec<PathBuf> {
         match self {
             Self::Onnx(origin) => origin.files_beside().map(Path::to_owned).collect(),
+            Self::Pt2(_) => Vec::new(),
         }
     }
 
     /// What an earlier run of Rankfold wrote into the file.
     pub(crate) fn record(&self) -> Map<String, Value> {
         let text = match self {
-            Self::Onnx(origin) => origin
-                .metadata()
-                .find_map(|(key, value)| (key == METADATA_KEY).then(|| value.to_owned())),
+            Self::Onnx(origin) => record_among(origin.metadata()),
+            Self::Pt2(origin) => record_among(origin.extra()),
         };
         text.and_then(|text| serde_json::from_str(&text).ok())
             .unwrap_or_default()
     }
+}
+
+fn record_among<'a>(mut texts: impl Iterator<Item = (&'a str, &'a str)>) -> Option<String> {
+    texts.find_map(|(key, value)| (key == METADATA_KEY).then(|| value.to_owned()))
 }
 
 /// An exported file that was just written and read back.

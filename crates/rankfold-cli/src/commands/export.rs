@@ -38,6 +38,8 @@ pub(crate) struct Export {
 enum Target {
     /// For ONNX Runtime and others
     Onnx,
+    /// For PyTorch: an archive that `torch.export.load` takes
+    Pt2,
     /// For Rankfold: weights under readable names, and the network in the metadata
     Safetensors,
 }
@@ -46,6 +48,7 @@ impl Target {
     fn format(self) -> Option<Format> {
         match self {
             Self::Onnx => Some(Format::Onnx),
+            Self::Pt2 => Some(Format::Pt2),
             Self::Safetensors => None,
         }
     }
