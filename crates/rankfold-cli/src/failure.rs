@@ -67,6 +67,11 @@ impl Failure {
         Self::new(Kind::Usage, message)
     }
 
+    /// True for a budget that cannot be met.
+    pub(crate) fn is_unmet(&self) -> bool {
+        self.kind == Kind::Unmet
+    }
+
     pub(crate) fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted")
     }

@@ -91,3 +91,61 @@ impl<'a> Sized<'a> {
         }
     }
 }
+
+/// How many plans are tried for a budget in bytes.
+const TRIES: usize = 12;
+
+/// The search for the bytes that are not weights. They change with the plan, for the better too: what
+/// an exporter wrote about a layer goes with it.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    /// The number that the next plan is made with; an estimate at first.
+    overhead: Option<u64>,
+    /// A plan made with this many was too large.
+    low: u64,
+    /// No plan was possible with this many.
+    high: Option<u64>,
+    tries: usize,
+}
+
+impl Search {
+    /// The bytes to make the next plan with; none for the estimate.
+    pub(crate) fn overhead(&self) -> Option<u64> {
+        self.overhead
+    }
+
+    /// No plan was possible: fewer bytes next, if there is a number that was not tried.
+    pub(crate) fn refused(&mut self, failure: Failure) -> Outcome {
+        self.tries += 1;
+        match self.overhead {
+            Some(overhead) if failure.is_unmet() && self.tries < TRIES => {
+                self.high = Some(overhead);
+                let middle = self.low.midpoint(overhead);
+                if middle == self.low {
+                    return Err(failure);
+                }
+                self.overhead = Some(middle);
+                Ok(())
+            }
+            _ => Err(failure),
+        }
+    }
+
+    /// What was written is too large and has `measured` bytes that are not weights.
+    pub(crate) fn too_large(&mut self, measured: u64) -> Outcome {
+        self.tries += 1;
+        self.low = self.overhead.unwrap_or(0);
+        let next = match self.high {
+            Some(high) if measured >= high => self.low.midpoint(high),
+            _ => measured,
+        };
+        if next <= self.low || self.tries >= TRIES {
+            return Err(
+                Failure::new(Kind::Unmet, "no plan was found whose file is small enough")
+                    .hint("ask for less, or let more layers take part (see --only and --skip)"),
+            );
+        }
+        self.overhead = Some(next);
+        Ok(())
+    }
+}

@@ -25,7 +25,7 @@ use crate::output::{note, say};
 use crate::planning;
 use crate::progress;
 use crate::record::{Record, Side};
-use crate::sized::{Sized, number_bytes};
+use crate::sized::{Search, Sized, number_bytes};
 
 /// Make a model smaller and write it with everything that is needed to use it
 #[derive(Debug, Args)]
@@ -155,20 +155,26 @@ impl Compress {
             .transpose()?;
         let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
         let sized = Sized::new(&out, &loaded, dtype, self.budget.size_limit());
-        let mut overhead = None;
+        let mut search = Search::default();
         let (plan, compressed, outcomes) = loop {
-            let plan = self.plan(&loaded, &statistics, overhead)?;
+            let plan = match self.plan(&loaded, &statistics, search.overhead()) {
+                Ok(plan) => plan,
+                Err(failure) => {
+                    search.refused(failure)?;
+                    continue;
+                }
+            };
             let store = out.store(&loaded, &plan, calibration.as_ref())?;
             let (compressed, outcomes) = decompose(&loaded.graph, &plan, &statistics, &store)?;
-            if overhead.is_none() && store.resumed() > 0 {
+            if search.overhead().is_none() && store.resumed() > 0 {
                 note(format!(
                     "{} layers were finished by an earlier run",
                     store.resumed()
                 ));
             }
-            overhead = sized.overhead(&compressed, &plan, calibration.as_ref())?;
-            if overhead.is_none() {
-                break (plan, compressed, outcomes);
+            match sized.overhead(&compressed, &plan, calibration.as_ref())? {
+                None => break (plan, compressed, outcomes),
+                Some(measured) => search.too_large(measured)?,
             }
         };
         let (compressed, steps) = self.adjust(
