@@ -94,6 +94,22 @@ fn svd_forms<T: Scalar>(kernel: &Array4<T>, groups: usize) {
 }
 
 #[test]
+fn factors_of_full_rank_are_exact_to_a_few_units_of_rounding() {
+    for (index, shape) in [(112, 480), (480, 112), (96, 96)].into_iter().enumerate() {
+        let weights = gaussian::<f32, _, _>(shape, index as u64);
+        let most = rank(shape.0.min(shape.1));
+        let options = ConvOptions::default();
+        let factors = linear_svd(weights.view(), most, &options, Control::default()).unwrap();
+        let measured = distance(&weights, &factors.reconstruct());
+        assert!(
+            measured < 20.0 * f64::from(f32::EPSILON),
+            "{measured:e} at {shape:?}"
+        );
+        assert!(factors.relative_error >= measured);
+    }
+}
+
+#[test]
 fn svd_forms_certify_their_error_at_every_rank() {
     for (index, (shape, groups)) in KERNELS.into_iter().enumerate() {
         svd_forms(&gaussian::<f32, _, _>(shape, index as u64), groups);

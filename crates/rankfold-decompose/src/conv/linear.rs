@@ -11,7 +11,7 @@ use crate::rank::{Rank, Truncation};
 use crate::scalar::Scalar;
 use crate::scale;
 use crate::spectrum::{Spectrum, spectrum};
-use crate::svd::{SvdOptions, svd};
+use crate::svd::{Svd, SvdOptions, svd};
 use crate::threads::Threads;
 use crate::weighted::InputCovariance;
 
@@ -79,7 +79,11 @@ pub(super) fn project<T: Scalar>(
         let result = svd(weights, truncation, &options.svd, control)?;
         let whole = scale::norm(weights);
         let missed = result.relative_error * whole;
-        let (second, first) = result.balanced();
+        let (mut second, mut first) = result.balanced();
+        if rank == weights.nrows().min(weights.ncols()) {
+            let factors = (&mut first, &mut second);
+            restore(weights, &result, factors, options.svd.threads);
+        }
         return Ok((first, second, Share::new(missed, whole)));
     };
     control.check()?;
@@ -89,6 +93,36 @@ pub(super) fn project<T: Scalar>(
     let first = blas::dot(leading.t(), wide.view(), options.svd.threads).mapv(T::from_f64);
     let second = leading.mapv(T::from_f64);
     Ok((first, second, basis.share(rank)))
+}
+
+/// Takes factors of full rank anew from the shorter side's singular vectors Q, first made orthonormal
+/// to the last digit by a step of Newton and Schulz, Q·(3 − QᵀQ)/2: √σ·Qᵀ and W·Q/√σ, or Qᵀ·W/√σ and
+/// Q·√σ. Their product is W, where a bidiagonal SVD in f32 leaves a hundred units of rounding. The
+/// SVD's certificate holds for it all the more.
+fn restore<T: Scalar>(
+    weights: ArrayView2<'_, T>,
+    svd: &Svd<T>,
+    (first, second): (&mut Array2<T>, &mut Array2<T>),
+    threads: Threads,
+) {
+    let least = svd.s.first().map_or(0.0, |s| s.as_f64()) * T::EPS;
+    let wide = weights.nrows() < weights.ncols();
+    let vectors = if wide { svd.u.view() } else { svd.vt.t() };
+    let vectors = vectors.mapv(|x| x.as_f64());
+    let mut step = blas::dot(vectors.t(), vectors.view(), threads);
+    step.mapv_inplace(|x| -0.5 * x);
+    step.diag_mut().mapv_inplace(|x| x + 1.5);
+    let basis = blas::dot(vectors.view(), step.view(), threads).mapv(T::from_f64);
+    let matrix = if wide { weights.t() } else { weights };
+    let image = blas::dot(matrix, basis.view(), threads);
+    for (j, &s) in svd.s.iter().enumerate().filter(|(_, s)| s.as_f64() > least) {
+        let root = s.sqrt();
+        let side = basis.column(j).mapv(|x| x * root);
+        let image = image.column(j).mapv(|x| x / root);
+        let (row, column) = if wide { (image, side) } else { (side, image) };
+        first.row_mut(j).assign(&row);
+        second.column_mut(j).assign(&column);
+    }
 }
 
 /// The spectrum shares of one group's filters at each of `ranks`.
