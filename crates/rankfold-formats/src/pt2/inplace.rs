@@ -54,6 +54,7 @@ const VIEWS: &[&str] = &[
     "chunk",
     "contiguous",
     "detach",
+    "detach_",
     "diagonal",
     "dropout",
     "expand",
@@ -108,8 +109,9 @@ fn parts(node: &FileNode) -> Option<(&str, &str)> {
 /// The name of the op that writes, without its underscore.
 fn writes(node: &FileNode) -> Option<&str> {
     let (op, _) = parts(node)?;
+    // `detach_` changes no element.
     op.strip_suffix('_')
-        .filter(|name| !name.starts_with("__") && !name.is_empty())
+        .filter(|name| !name.starts_with("__") && !matches!(*name, "" | "detach"))
 }
 
 /// Which values look into the same memory.

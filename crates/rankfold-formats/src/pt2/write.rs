@@ -1,6 +1,6 @@
 //! From a graph to a `torch.export` archive.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -93,6 +93,8 @@ pub(super) struct Writer<'a> {
     placeholders: HashMap<&'a str, &'a str>,
     /// Nodes of the file that have been written.
     written: HashSet<usize>,
+    /// Nodes of the file that are not in the graph and not written yet.
+    asides: BTreeSet<usize>,
     /// Which node of the file makes each name.
     makers: HashMap<&'a str, usize>,
     by_node: HashMap<&'a str, usize>,
@@ -127,6 +129,7 @@ impl<'a> Writer<'a> {
             fqns: HashSet::new(),
             placeholders: HashMap::new(),
             written: HashSet::new(),
+            asides: BTreeSet::new(),
             makers: HashMap::new(),
             by_node: HashMap::new(),
             new_weights: IndexMap::new(),
@@ -259,6 +262,7 @@ impl<'a> Writer<'a> {
             .filter(|&group| self.is_still(origin, group))
             .collect();
         self.name_values()?;
+        self.find_asides(origin);
         for node in self.graph.nodes() {
             self.check_memory(origin, node, &kept)?;
         }
@@ -277,7 +281,7 @@ impl<'a> Writer<'a> {
                 None => self.make(origin, node, group)?,
             }
         }
-        self.asides(origin);
+        self.asides(usize::MAX);
         let mut program = origin.program.clone();
         self.outputs(&mut program)?;
         let tensors = self.inputs(origin, &mut program);
@@ -382,8 +386,8 @@ impl<'a> Writer<'a> {
 
     /// Writes the node at `place` of the file as it was, and before it what it needs besides.
     fn keep(&mut self, place: usize, node: &str) -> Result<(), Pt2Fault> {
-        let file = self.file_nodes();
-        let mut json = file[place].clone();
+        self.asides(place);
+        let mut json = self.file_nodes()[place].clone();
         self.need(&mut json, node)?;
         if let Some(twin) = self.origin.and_then(|o| o.in_place.twins.get(&place)) {
             json.target.clone_from(twin);
@@ -577,26 +581,40 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Keeps what the file computes besides its outputs: checks, counters, other results.
-    fn asides(&mut self, origin: &'a Pt2Origin) {
-        let nodes = &origin.program.graph_module.graph.nodes;
-        for (index, node) in nodes.iter().enumerate() {
-            let in_graph = |(name, _): &(&str, Named)| self.graph.value_id(name).is_some();
-            let made = node.made();
-            let is_size = !made.is_empty() && made.iter().all(|(_, kind)| *kind == Named::Other);
-            if self.written.contains(&index) || is_size || made.iter().any(in_graph) {
-                continue;
-            }
-            let of_graph = origin
-                .groups
-                .iter()
-                .any(|group| group.places.contains(&index));
-            let mut json = node.clone();
-            if !of_graph && self.need(&mut json, "").is_ok() {
-                self.written.insert(index);
-                self.push(json);
+    /// Keeps what the file computes before `end` besides its outputs: checks, counters, other results.
+    ///
+    /// They stay where they were, because PyTorch takes nodes of a module that lie apart for several
+    /// calls of it.
+    fn asides(&mut self, end: usize) {
+        let nodes = self.file_nodes();
+        let waiting: Vec<usize> = self.asides.range(..end).copied().collect();
+        for index in waiting {
+            let mut json = nodes[index].clone();
+            if self.need(&mut json, "").is_ok() {
+                self.asides.remove(&index);
+                if self.written.insert(index) {
+                    self.push(json);
+                }
             }
         }
+    }
+
+    /// The nodes of the file that are neither in the graph nor needed by what is.
+    fn find_asides(&mut self, origin: &Pt2Origin) {
+        let of_graph: HashSet<usize> = (origin.groups.iter())
+            .flat_map(|group| group.places.iter().copied())
+            .collect();
+        let values: HashSet<&str> = (self.graph.values().iter())
+            .map(|value| value.name.as_str())
+            .collect();
+        let nodes = origin.program.graph_module.graph.nodes.iter().enumerate();
+        let aside = nodes.filter(|(index, node)| {
+            let made = node.made();
+            let is_size = !made.is_empty() && made.iter().all(|(_, kind)| *kind == Named::Other);
+            let in_graph = made.iter().any(|(name, _)| values.contains(name));
+            !is_size && !in_graph && !of_graph.contains(index)
+        });
+        self.asides = aside.map(|(index, _)| index).collect();
     }
 
     /// The program's outputs by the names that they have now.

@@ -20,7 +20,12 @@ impl Import<'_> {
                 between(bounds.0, bounds.1)
             }
             ("clamp", "default") if node.has("max") => {
-                between(node.number("min")?, node.number("max")?)
+                let max = node.number("max")?;
+                match node.has("min") {
+                    true => between(node.number("min")?, max),
+                    // What an earlier clamp keeps above its bound may be said to be above it.
+                    false => between(self.least(input)?, max),
+                }
             }
             ("clamp", "default") if node.number("min")? == 0.0 => Activation::Relu,
             ("clamp_min", "default") if node.number("min")? == 0.0 => Activation::Relu,
@@ -74,6 +79,16 @@ impl Import<'_> {
             .then(|| Step::new(op, [Arg::named(input)]))
     }
 
+    /// The bound that the node which makes `name` keeps everything above.
+    fn least(&self, name: &str) -> Option<f64> {
+        let maker = &self.nodes()[self.maker(name)?];
+        match maker.aten()? {
+            "clamp.default" | "clamp_min.default" => maker.number("min"),
+            "relu.default" => Some(0.0),
+            _ => None,
+        }
+    }
+
     pub(super) fn arithmetic(&self, node: &FileNode, op: &str) -> Option<Step> {
         if node.number_or("alpha", 1.0)? != 1.0 || node.has("rounding_mode") {
             return None;
@@ -84,6 +99,17 @@ impl Import<'_> {
             "mul" => Arithmetic::Mul,
             _ => Arithmetic::Div,
         };
+        if let Some(b) = node
+            .tensor("other")
+            .filter(|_| node.tensor("self").is_none())
+        {
+            let op = BinaryScalar {
+                arithmetic,
+                scalar: node.number("self")?,
+                reversed: true,
+            };
+            return self.is_float(b).then(|| Step::new(op, [Arg::named(b)]));
+        }
         let a = node.tensor("self")?;
         let a_fact = self.fact(a)?;
         if !a_fact.dtype.is_float() {
