@@ -7,12 +7,14 @@
 mod convert;
 mod emit;
 mod inplace;
+mod names;
 mod origin;
 mod pack;
 mod payload;
 mod program;
 mod read;
 mod schema;
+mod tensors;
 mod write;
 
 use std::path::Path;

@@ -191,3 +191,29 @@ fn geometry(meta: &TensorMeta) -> Option<(Vec<usize>, Vec<usize>, usize)> {
         number(&meta.storage_offset)?,
     ))
 }
+
+/// Where a tensor is: two of the same place are one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place<'a> {
+    kind: Kind,
+    path: &'a str,
+    meta: Vec<i64>,
+}
+
+impl Stored {
+    /// Where the tensor is.
+    pub(super) fn place(&self) -> Place<'_> {
+        let meta = self.payload.tensor_meta.as_ref();
+        let meta = meta.map(|meta| {
+            let numbers = meta.sizes.iter().chain(&meta.strides);
+            let numbers = numbers.chain(std::iter::once(&meta.storage_offset));
+            let numbers = numbers.map(|n| n.int().unwrap_or(-1));
+            numbers.chain([meta.dtype as i64]).collect()
+        });
+        Place {
+            kind: self.kind,
+            path: &self.payload.path_name,
+            meta: meta.unwrap_or_default(),
+        }
+    }
+}

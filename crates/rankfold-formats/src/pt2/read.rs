@@ -255,7 +255,7 @@ impl<'a> Import<'a> {
                 signature: specs.len(),
             });
         }
-        let mut twins: HashMap<Place<'_>, WeightName> = HashMap::new();
+        let mut twins: HashMap<payload::Place<'_>, WeightName> = HashMap::new();
         let mut canonical = HashMap::new();
         for (index, (input, spec)) in inputs.iter().zip(specs).enumerate() {
             let spec = InputSpec::of(spec).ok_or(Pt2Fault::Spec {
@@ -284,8 +284,7 @@ impl<'a> Import<'a> {
                     match &stored.tensor {
                         None => Slot::Outside,
                         Some(tensor) => {
-                            let first =
-                                twins.entry(Place::of(stored)).or_insert_with(|| fqn.into());
+                            let first = twins.entry(stored.place()).or_insert_with(|| fqn.into());
                             canonical.insert(fqn.to_owned(), first.clone());
                             self.weights.insert(first.clone(), tensor.clone());
                             if spec.learnable {
@@ -707,31 +706,6 @@ pub(super) fn agree(described: &Fact, known: &Fact) -> bool {
             }
             _ => true,
         }
-}
-
-/// Where a tensor is: two of the same place are one.
-#[derive(PartialEq, Eq, Hash)]
-struct Place<'a> {
-    kind: payload::Kind,
-    path: &'a str,
-    meta: Vec<i64>,
-}
-
-impl<'a> Place<'a> {
-    fn of(stored: &'a Stored) -> Self {
-        let meta = stored.payload.tensor_meta.as_ref();
-        let meta = meta.map(|meta| {
-            let numbers = meta.sizes.iter().chain(&meta.strides);
-            let numbers = numbers.chain(std::iter::once(&meta.storage_offset));
-            let numbers = numbers.map(|n| n.int().unwrap_or(-1));
-            numbers.chain([meta.dtype as i64]).collect()
-        });
-        Self {
-            kind: stored.kind,
-            path: &stored.payload.path_name,
-            meta: meta.unwrap_or_default(),
-        }
-    }
 }
 
 /// What the signature says of an input.

@@ -5,17 +5,19 @@ use std::path::Path;
 
 use bytes::Bytes;
 use indexmap::IndexMap;
-use rankfold_graph::{Dim, Graph, Node, Op, Tensor, ValueId, WeightName};
+use rankfold_graph::{Graph, Node, Op, Tensor, ValueId, WeightName};
 use serde_json::{Map, Value, json};
 use zip::result::ZipError;
 
-use super::origin::{Pt2Origin, same};
-use super::payload::{Kind, Stored};
+use super::names::{name_in_file, open_name};
+use super::origin::Pt2Origin;
+use super::payload::{Kind, Place, Stored};
 use super::read::agree;
 use super::schema::{
-    FileNode, Named, Payload, Program, SymExpr, SymInt, TensorMeta, output_name, rename,
-    tensor_arg, tensor_name,
+    FileNode, Named, Payload, Program, SymInt, TensorMeta, output_name, rename, tensor_arg,
+    tensor_name,
 };
+use super::tensors::{Tensors, meta_of};
 use super::{Pt2Fault, pack, program};
 use crate::atomic::write_atomically;
 use crate::error::FormatError;
@@ -63,11 +65,11 @@ pub fn write_pt2(
 /// A weight that the program gets as a new input.
 pub(super) struct NewWeight {
     /// Its name in the state dict.
-    fqn: String,
+    pub(super) fqn: String,
     /// The program's name for it.
-    placeholder: String,
-    learnable: bool,
-    tensor: Tensor,
+    pub(super) placeholder: String,
+    pub(super) learnable: bool,
+    pub(super) tensor: Tensor,
 }
 
 /// A graph on its way to a file.
@@ -86,22 +88,24 @@ pub(super) struct Writer<'a> {
     /// Names that are there: inputs and what the nodes so far have made.
     pub(super) made: HashSet<String>,
     /// All names that are taken.
-    names: HashSet<String>,
+    pub(super) names: HashSet<String>,
     /// Names in the state dict that are taken.
-    fqns: HashSet<String>,
+    pub(super) fqns: HashSet<String>,
     /// Names of the file's own inputs that are tensors of it, by those in the state dict.
-    placeholders: HashMap<&'a str, &'a str>,
+    pub(super) placeholders: HashMap<&'a str, &'a str>,
+    /// The weight of the graph that the tensors of each place are.
+    pub(super) twins: HashMap<Place<'a>, &'a WeightName>,
     /// Nodes of the file that have been written.
-    written: HashSet<usize>,
+    pub(super) written: HashSet<usize>,
     /// Nodes of the file that are not in the graph and not written yet.
-    asides: BTreeSet<usize>,
+    pub(super) asides: BTreeSet<usize>,
     /// Which node of the file makes each name.
-    makers: HashMap<&'a str, usize>,
-    by_node: HashMap<&'a str, usize>,
-    new_weights: IndexMap<WeightName, NewWeight>,
+    pub(super) makers: HashMap<&'a str, usize>,
+    pub(super) by_node: HashMap<&'a str, usize>,
+    pub(super) new_weights: IndexMap<WeightName, NewWeight>,
     /// Weights that some op learns.
-    learnable: HashSet<WeightName>,
-    ranges: Map<String, Value>,
+    pub(super) learnable: HashSet<WeightName>,
+    pub(super) ranges: Map<String, Value>,
     pub(super) device: Value,
 }
 
@@ -128,6 +132,7 @@ impl<'a> Writer<'a> {
             names: HashSet::new(),
             fqns: HashSet::new(),
             placeholders: HashMap::new(),
+            twins: HashMap::new(),
             written: HashSet::new(),
             asides: BTreeSet::new(),
             makers: HashMap::new(),
@@ -161,6 +166,10 @@ impl<'a> Writer<'a> {
             }
         }
         writer.fqns.extend(origin.tensors.keys().cloned());
+        for (fqn, canonical) in &origin.canonical {
+            let place = origin.tensors.get(fqn).map(Stored::place);
+            writer.twins.extend(place.map(|place| (place, canonical)));
+        }
         for size in module
             .graph
             .tensor_values
@@ -179,7 +188,7 @@ impl<'a> Writer<'a> {
         writer
     }
 
-    fn program(&self) -> Option<&'a Program> {
+    pub(super) fn program(&self) -> Option<&'a Program> {
         self.origin.map(|origin| &origin.program)
     }
 
@@ -241,11 +250,11 @@ impl<'a> Writer<'a> {
             .graph
             .outputs()
             .iter()
-            .map(|&id| &self.graph.value(id).name);
+            .map(|&id| name_in_file(&self.graph.value(id).name));
         let of_file = user_outputs(&origin.program);
         nodes == self.graph.nodes().len()
             && (0..groups.len()).all(|group| self.is_still(origin, group))
-            && outputs.eq(of_file.iter())
+            && outputs.eq(of_file.iter().map(String::as_str))
     }
 
     /// True where the graph's nodes of a group are what they were.
@@ -329,33 +338,6 @@ impl<'a> Writer<'a> {
         Ok((program, tensors))
     }
 
-    /// Gives every value its name in the program: its own, where the file has it.
-    fn name_values(&mut self) -> Result<(), Pt2Fault> {
-        let values = self.program().map(|p| &p.graph_module.graph.tensor_values);
-        let in_file = |name: &str| values.is_some_and(|values| values.contains_key(name));
-        let graph = self.graph;
-        let inputs = graph.inputs().iter().map(|id| (*id, None));
-        let made = graph.nodes().iter().flat_map(|node| {
-            let constant = match &node.op {
-                Op::Constant(constant) => Some(&constant.weight),
-                _ => None,
-            };
-            node.outputs.iter().map(move |id| (*id, constant))
-        });
-        let mut emitted = HashMap::new();
-        for (id, constant) in inputs.chain(made) {
-            let value = &graph.value(id).name;
-            let name = match constant {
-                Some(weight) => self.weight(weight)?,
-                None if in_file(value) => value.clone(),
-                None => self.fresh(value),
-            };
-            emitted.insert(id, name);
-        }
-        self.emitted = emitted;
-        Ok(())
-    }
-
     /// Refuses to change what lies in memory that an op writes to behind the others' backs.
     fn check_memory(
         &self,
@@ -373,8 +355,7 @@ impl<'a> Writer<'a> {
         }
         let touches = |id: &ValueId| {
             let name = &self.graph.value(*id).name;
-            let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);
-            shared.contains(name)
+            shared.contains(name_in_file(name))
         };
         match node.inputs.iter().chain(&node.outputs).any(touches) {
             false => Ok(()),
@@ -652,154 +633,6 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Leaves out inputs that nothing uses any more and adds the new ones.
-    fn inputs(&mut self, origin: &'a Pt2Origin, program: &mut Program) -> Tensors {
-        let file = &origin.program.graph_module;
-        let was_used: HashSet<&str> = names_used(&file.graph.nodes, &file.graph.outputs);
-        let outputs = program.graph_module.graph.outputs.clone();
-        let is_used: HashSet<&str> = names_used(&self.nodes, &outputs);
-        let mut dropped: HashSet<&str> = HashSet::new();
-        let (mut inputs, mut specs) = (Vec::new(), Vec::new());
-        for (input, spec) in file.graph.inputs.iter().zip(&file.signature.input_specs) {
-            let name = tensor_name(input).unwrap_or_default();
-            let fqn = tensor_of(spec);
-            if let Some(fqn) = fqn.filter(|_| was_used.contains(name) && !is_used.contains(name)) {
-                dropped.insert(fqn);
-                continue;
-            }
-            inputs.push(input.clone());
-            specs.push(spec.clone());
-            if let Some(meta) = self.file_meta(name)
-                && !self.metas.contains_key(name)
-            {
-                let mut meta = meta.clone();
-                let replaced = fqn.and_then(|fqn| self.replaced(origin, fqn));
-                if let Some(new) = replaced.and_then(|tensor| meta_of(tensor, &self.device)) {
-                    meta = TensorMeta {
-                        requires_grad: meta.requires_grad,
-                        ..new
-                    };
-                }
-                self.metas.insert(name.to_owned(), meta);
-            } else if let Some((name, _)) = output_name(input)
-                && let Some(size) = file.graph.sym_int_values.get(name)
-            {
-                self.sym_values.insert(name.to_owned(), size.clone());
-            }
-        }
-        program.graph_module.graph.inputs = inputs;
-        program.graph_module.signature.input_specs = specs;
-        let mut tensors = Vec::new();
-        for (fqn, stored) in &origin.tensors {
-            // Other names of the same tensor go with it.
-            let goes = |other: &&str| {
-                origin
-                    .tensors
-                    .get(*other)
-                    .is_some_and(|o| is_same_place(o, stored))
-            };
-            let named = self.placeholders.contains_key(fqn.as_str());
-            let gone = if named {
-                dropped.contains(fqn.as_str())
-            } else {
-                dropped.iter().any(goes)
-            };
-            if gone {
-                continue;
-            }
-            let mut stored = stored.clone();
-            if let Some(tensor) = self.replaced(origin, fqn) {
-                let is_param = stored.payload.is_param;
-                self.replace(&mut stored, tensor, is_param);
-            }
-            tensors.push((fqn.clone(), stored));
-        }
-        self.new_tensors(program, tensors)
-    }
-
-    /// The graph's tensor for `fqn`, where it is not the file's any more.
-    fn replaced(&self, origin: &'a Pt2Origin, fqn: &str) -> Option<&'a Tensor> {
-        let stored = origin.tensors.get(fqn)?;
-        let canonical = origin.canonical.get(fqn)?;
-        let now = self.graph.weights().get(canonical)?;
-        let was = stored.tensor.as_ref()?;
-        (!same(was, now)).then_some(now)
-    }
-
-    fn replace(&self, stored: &mut Stored, tensor: &Tensor, is_param: bool) {
-        let requires_grad = is_param && tensor.dtype().is_float();
-        stored.payload = Payload {
-            path_name: String::new(),
-            is_param,
-            use_pickle: false,
-            tensor_meta: meta_of(tensor, &self.device).map(|meta| TensorMeta {
-                requires_grad,
-                ..meta
-            }),
-        };
-        stored.storage = tensor.bytes().clone();
-        stored.tensor = Some(tensor.clone());
-    }
-
-    /// Adds the new weights to the program's inputs and to `tensors`.
-    fn new_tensors(&mut self, program: &mut Program, mut tensors: Tensors) -> Tensors {
-        let module = &mut program.graph_module;
-        let is_new = |what: &str, spec: &Value| spec.get(what).is_some();
-        let specs = &module.signature.input_specs;
-        let after = |what: &str| {
-            specs
-                .iter()
-                .rposition(|spec| is_new(what, spec))
-                .map(|i| i + 1)
-        };
-        let tokens = specs
-            .iter()
-            .take_while(|spec| is_new("token", spec))
-            .count();
-        let parameters = after("parameter").unwrap_or(tokens);
-        let buffers = after("buffer").unwrap_or(parameters).max(parameters);
-        let new: Vec<&NewWeight> = self.new_weights.values().collect();
-        let mut add = |at: usize, learnable: bool| {
-            let of_kind = new.iter().filter(|weight| weight.learnable == learnable);
-            for (at, weight) in (at..).zip(of_kind) {
-                let arg = json!({ "name": weight.placeholder });
-                let spec = match learnable {
-                    true => json!({ "parameter": { "arg": arg, "parameter_name": weight.fqn } }),
-                    false => json!({ "buffer": {
-                        "arg": arg, "buffer_name": weight.fqn, "persistent": true,
-                    } }),
-                };
-                module.signature.input_specs.insert(at, spec);
-                module
-                    .graph
-                    .inputs
-                    .insert(at, tensor_arg(&weight.placeholder));
-            }
-        };
-        add(buffers, false);
-        add(parameters, true);
-        let new: Vec<(String, bool, Tensor)> = (self.new_weights.values())
-            .map(|w| (w.fqn.clone(), w.learnable, w.tensor.clone()))
-            .collect();
-        for (fqn, learnable, tensor) in new {
-            let mut stored = Stored {
-                kind: Kind::Weight,
-                payload: Payload {
-                    path_name: String::new(),
-                    is_param: learnable,
-                    use_pickle: false,
-                    tensor_meta: None,
-                },
-                storage: Bytes::new(),
-                tensor: None,
-            };
-            self.replace(&mut stored, &tensor, learnable);
-            tensors.push((fqn, stored));
-        }
-        number(&mut tensors);
-        tensors
-    }
-
     fn finish(&mut self, program: &mut Program) {
         let mut metas = std::mem::take(&mut self.metas);
         for weight in self.new_weights.values() {
@@ -836,112 +669,6 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A name like `wanted` that nothing has and that Python would take.
-    pub(super) fn fresh(&mut self, wanted: &str) -> String {
-        let mut base: String = wanted
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
-        if !base.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            base.insert(0, '_');
-        }
-        if KEYWORDS.contains(&base.as_str()) {
-            base.push('_');
-        }
-        let mut name = base.clone();
-        let mut number = 1;
-        while !self.names.insert(name.clone()) {
-            name = format!("{base}_{number}");
-            number += 1;
-        }
-        name
-    }
-
-    /// The program's name for a weight of the graph.
-    pub(super) fn weight(&mut self, name: &WeightName) -> Result<String, Pt2Fault> {
-        let of_file = self.origin.and_then(|origin| {
-            (origin.canonical.get(&**name) == Some(name)).then(|| self.placeholders.get(&**name))?
-        });
-        if let Some(&placeholder) = of_file {
-            return Ok(placeholder.to_owned());
-        }
-        if let Some(known) = self.new_weights.get(name) {
-            return Ok(known.placeholder.clone());
-        }
-        let missing = || Pt2Fault::MissingTensor {
-            tensor: name.to_string(),
-            input: name.to_string(),
-        };
-        let tensor = self.graph.weights().get(name).ok_or_else(missing)?.clone();
-        let learnable = self.learnable.contains(name);
-        let fqn = self.fresh_fqn(name);
-        let prefix = if learnable { "p" } else { "b" };
-        let placeholder = self.fresh(&format!("{prefix}_{fqn}"));
-        self.made.insert(placeholder.clone());
-        let weight = NewWeight {
-            fqn,
-            placeholder: placeholder.clone(),
-            learnable,
-            tensor,
-        };
-        self.new_weights.insert(name.clone(), weight);
-        Ok(placeholder)
-    }
-
-    /// A name in the state dict like `wanted`: free, and neither inside of a tensor nor around one.
-    fn fresh_fqn(&mut self, wanted: &str) -> String {
-        let clashes = |name: &str| {
-            let inside = |outer: &str, inner: &str| {
-                inner
-                    .strip_prefix(outer)
-                    .is_some_and(|rest| rest.starts_with('.'))
-            };
-            let all = self.fqns.iter();
-            all.into_iter()
-                .any(|other| name == other || inside(other, name) || inside(name, other))
-        };
-        let clean = |part: &str| if part.is_empty() { "_" } else { part }.to_owned();
-        let base: Vec<String> = wanted.split('.').map(clean).collect();
-        let base = base.join(".");
-        let numbered = (0..).map(|i| match (i, base.split_once('.')) {
-            (0, _) => base.clone(),
-            (i, Some((first, rest))) => format!("{first}_{i}.{rest}"),
-            (i, None) => format!("{base}_{i}"),
-        });
-        let name = numbered
-            .into_iter()
-            .find(|name| !clashes(name))
-            .unwrap_or_default();
-        self.fqns.insert(name.clone());
-        name
-    }
-
-    /// Makes a symbol of every size of an input that is not known.
-    fn open_sizes(&mut self, id: ValueId) {
-        let Some(shape) = self.graph.fact(id).shape.clone() else {
-            return;
-        };
-        for (axis, dim) in shape.iter().enumerate() {
-            let name = match dim {
-                Dim::Fixed(_) => continue,
-                Dim::Symbol(name) => name.to_string(),
-                Dim::Unknown(()) => open_name(&self.graph.value(id).name, axis),
-            };
-            if self.symbols.contains_key(&name) {
-                continue;
-            }
-            let symbol = format!("s{}", self.symbols.len());
-            let hint = if axis == 0 { 2 } else { 64 };
-            let size = SymInt::AsExpr(SymExpr {
-                expr_str: format!("Symbol('{symbol}', positive=True, integer=True)"),
-                hint: json!({ "as_int": hint }),
-            });
-            self.symbols.insert(name, size);
-            self.ranges
-                .insert(symbol, json!({ "min_val": 1, "max_val": null }));
-        }
-    }
-
     /// That `node` cannot be written.
     pub(super) fn no_form(&self, node: &Node, reason: &'static str) -> Pt2Fault {
         Pt2Fault::NoForm {
@@ -950,22 +677,6 @@ impl<'a> Writer<'a> {
             reason,
         }
     }
-}
-
-/// Tensors by their names in the state dict, in order.
-type Tensors = Vec<(String, Stored)>;
-
-/// Words that no Python variable can be called.
-const KEYWORDS: &[&str] = &[
-    "False", "None", "True", "and", "as", "assert", "async", "await", "break", "class", "continue",
-    "def", "del", "elif", "else", "except", "finally", "for", "from", "global", "if", "import",
-    "in", "is", "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "self", "try",
-    "while", "with", "yield",
-];
-
-/// The name under which an open size of an input is remembered.
-fn open_name(input: &str, axis: usize) -> String {
-    format!("{input}:{axis}")
 }
 
 /// The tensors that the program gives its user, in order.
@@ -984,7 +695,7 @@ fn user_outputs(program: &Program) -> Vec<String> {
 }
 
 /// The tensor of the archive that an input of the signature stands for.
-fn tensor_of(spec: &Value) -> Option<&str> {
+pub(super) fn tensor_of(spec: &Value) -> Option<&str> {
     let keys = [
         ("parameter", "parameter_name"),
         ("buffer", "buffer_name"),
@@ -1000,62 +711,5 @@ fn rename_plain(arg: &mut Value, to: &dyn Fn(&str) -> Option<String>) {
         && let Some(new) = to(name)
     {
         *name = new;
-    }
-}
-
-/// All names that nodes and outputs take.
-fn names_used<'n>(nodes: &'n [FileNode], outputs: &'n [Value]) -> HashSet<&'n str> {
-    let taken = nodes.iter().flat_map(FileNode::taken).map(|(name, _)| name);
-    taken
-        .chain(outputs.iter().filter_map(output_name).map(|(name, _)| name))
-        .collect()
-}
-
-fn is_same_place(a: &Stored, b: &Stored) -> bool {
-    a.kind == b.kind
-        && a.payload.path_name == b.payload.path_name
-        && match (&a.payload.tensor_meta, &b.payload.tensor_meta) {
-            (Some(a), Some(b)) => {
-                (&a.sizes, &a.strides, &a.storage_offset)
-                    == (&b.sizes, &b.strides, &b.storage_offset)
-            }
-            _ => false,
-        }
-}
-
-/// What a contiguous tensor is on `device`.
-fn meta_of(tensor: &Tensor, device: &Value) -> Option<TensorMeta> {
-    let size = |&n: &usize| i64::try_from(n).ok().map(SymInt::AsInt);
-    let sizes = tensor.shape().iter().map(size).collect::<Option<_>>()?;
-    TensorMeta::contiguous(tensor.dtype(), sizes, device.clone())
-}
-
-/// Gives the tensors without one a storage of their own, those of the same bytes the same.
-fn number(tensors: &mut Tensors) {
-    let named = tensors
-        .iter()
-        .map(|(_, stored)| (stored.kind, stored.payload.path_name.clone()));
-    let mut taken: HashSet<(Kind, String)> = named.collect();
-    let mut by_bytes: HashMap<(Kind, *const u8, usize), String> = HashMap::new();
-    let mut next: HashMap<Kind, usize> = HashMap::new();
-    for (_, stored) in tensors
-        .iter_mut()
-        .filter(|(_, s)| s.payload.path_name.is_empty())
-    {
-        let key = (stored.kind, stored.storage.as_ptr(), stored.storage.len());
-        if let Some(path) = by_bytes.get(&key).filter(|_| !stored.storage.is_empty()) {
-            stored.payload.path_name.clone_from(path);
-            continue;
-        }
-        let number = next.entry(stored.kind).or_default();
-        let path = loop {
-            let path = format!("{}{number}", stored.kind.prefix());
-            *number += 1;
-            if taken.insert((stored.kind, path.clone())) {
-                break path;
-            }
-        };
-        stored.payload.path_name.clone_from(&path);
-        by_bytes.insert(key, path);
     }
 }
