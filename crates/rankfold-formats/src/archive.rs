@@ -362,4 +362,29 @@ mod tests {
         bytes[central[1] + 42..central[1] + 46].copy_from_slice(&0u32.to_le_bytes());
         assert!(Archive::new(Path::new("m.pt"), bytes.into()).is_err());
     }
+
+    /// PyTorch puts zip64 records behind every directory: 76 bytes, as many as the directory's entry
+    /// takes for a name of 30.
+    #[test]
+    fn a_directory_entry_as_long_as_the_zip64_records_is_no_riddle() {
+        let names = ["resnet_d/data/weights/weight_0", "resnet_d/archive_format"];
+        let entries = names.map(|name| (name, &b"pt2"[..], CompressionMethod::Stored));
+        let mut bytes = zip_of(&entries).to_vec();
+        let end = bytes.len() - 22;
+        let field = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let (size, offset) = (u64::from(field(end + 12)), u64::from(field(end + 16)));
+        let mut records = b"PK\x06\x06".to_vec();
+        records.extend(44u64.to_le_bytes());
+        records.extend([0x1e, 0x03, 0x2d, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for number in [2, 2, size, offset] {
+            records.extend(number.to_le_bytes());
+        }
+        records.extend(b"PK\x06\x07\0\0\0\0");
+        records.extend((end as u64).to_le_bytes());
+        records.extend(1u32.to_le_bytes());
+        assert_eq!(records.len(), 46 + names[0].len());
+        bytes.splice(end..end, records);
+        let archive = Archive::new(Path::new("m.pt2"), bytes.into()).unwrap();
+        assert_eq!(archive.names().collect::<Vec<_>>(), names);
+    }
 }

@@ -6,7 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::schema::{FileNode, Named, Program, for_each_name, rename, tensor_name};
+use super::arguments::{Named, for_each_name, rename, tensor_name};
+use super::schema::{FileNode, Program};
 
 /// Ops whose twin without the underscore computes the same from the same arguments.
 const TWINS: &[&str] = &[

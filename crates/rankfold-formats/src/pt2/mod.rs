@@ -4,8 +4,11 @@
 //! is as it was its own JSON back, and makes new nodes for the rest; what was never understood,
 //! arithmetic of sizes among it, is carried through.
 
+mod arguments;
+mod carry;
 mod convert;
 mod emit;
+mod import;
 mod inplace;
 mod names;
 mod origin;

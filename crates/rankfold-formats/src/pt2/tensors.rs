@@ -6,11 +6,10 @@ use bytes::Bytes;
 use rankfold_graph::Tensor;
 use serde_json::{Value, json};
 
+use super::arguments::{output_name, tensor_arg, tensor_name};
 use super::origin::{Pt2Origin, same};
 use super::payload::{Kind, Place, Stored};
-use super::schema::{
-    FileNode, Payload, Program, SymInt, TensorMeta, output_name, tensor_arg, tensor_name,
-};
+use super::schema::{FileNode, Payload, Program, SymInt, TensorMeta};
 use super::write::{NewWeight, Writer, tensor_of};
 
 /// Tensors by their names in the state dict, in order.

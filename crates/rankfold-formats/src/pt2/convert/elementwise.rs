@@ -3,7 +3,7 @@
 use rankfold_graph::ops::{Activation, Arithmetic, Binary, BinaryScalar, Dropout, Softmax};
 
 use super::{Arg, Step};
-use crate::pt2::read::Import;
+use crate::pt2::import::Import;
 use crate::pt2::schema::{FileNode, number_of};
 
 impl Import<'_> {

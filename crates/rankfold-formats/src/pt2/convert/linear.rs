@@ -4,7 +4,7 @@ use rankfold_graph::ops::{Attention, Embedding, Linear, MatMul};
 use rankfold_graph::{Tensor, WeightName};
 
 use super::{Arg, Step};
-use crate::pt2::read::Import;
+use crate::pt2::import::Import;
 use crate::pt2::schema::FileNode;
 use crate::strided::transposed;
 

@@ -9,7 +9,7 @@ mod shape;
 
 use rankfold_graph::{Op, Tensor, WeightName};
 
-use super::read::Import;
+use super::import::Import;
 use super::schema::FileNode;
 
 /// An input of a graph's node.

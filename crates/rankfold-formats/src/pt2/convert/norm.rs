@@ -3,7 +3,7 @@
 use rankfold_graph::ops::{BatchNorm, GroupNorm, LayerNorm};
 
 use super::Step;
-use crate::pt2::read::Import;
+use crate::pt2::import::Import;
 use crate::pt2::schema::FileNode;
 
 impl Import<'_> {

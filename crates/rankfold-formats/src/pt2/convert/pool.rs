@@ -4,7 +4,7 @@ use rankfold_graph::ops::{AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool};
 
 use super::conv::symmetric;
 use super::{Step, spread};
-use crate::pt2::read::Import;
+use crate::pt2::import::Import;
 use crate::pt2::schema::FileNode;
 
 impl Import<'_> {

@@ -6,8 +6,9 @@ use rankfold_graph::ops::{
 };
 
 use super::{Arg, Step};
-use crate::pt2::read::Import;
-use crate::pt2::schema::{FileNode, Size, SymInt};
+use crate::pt2::arguments::Size;
+use crate::pt2::import::Import;
+use crate::pt2::schema::{FileNode, SymInt};
 
 impl Import<'_> {
     /// Dimensions of a value as the program gives them, which is more than the graph may know.

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{Done, Site, flag, int, ints, none, number, signed};
 use crate::pt2::Pt2Fault;
-use crate::pt2::schema::{SymInt, tensor_arg};
+use crate::pt2::arguments::tensor_arg;
+use crate::pt2::schema::SymInt;
 use crate::pt2::write::Writer;
 
 /// The padding where it is the same before and after in every dimension.

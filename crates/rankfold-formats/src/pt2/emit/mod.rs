@@ -10,8 +10,9 @@ use rankfold_graph::{DType, Node, Op, ValueId, WeightName};
 use serde_json::{Map, Value, json};
 
 use super::Pt2Fault;
-use super::read::agree;
-use super::schema::{FileNode, SymInt, TensorMeta, tensor_arg};
+use super::arguments::tensor_arg;
+use super::import::agree;
+use super::schema::{FileNode, SymInt, TensorMeta};
 use super::write::Writer;
 
 pub(super) type Done = Result<(), Pt2Fault>;

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{Done, Site, int, ints, number, signed};
 use crate::pt2::Pt2Fault;
-use crate::pt2::schema::{FileNode, SymInt, tensor_arg};
+use crate::pt2::arguments::tensor_arg;
+use crate::pt2::schema::{FileNode, SymInt};
 use crate::pt2::write::Writer;
 
 impl Writer<'_> {
