@@ -326,11 +326,8 @@ fn an_untouched_program_is_the_same_program() {
     for name in ALL {
         let (graph, origin) = read(name);
         write_pt2(&path, &graph, Some(&origin), &Pt2Options::default()).unwrap();
-        let (mut before, after) = (program_of(name), program(&path));
-        // What wrote to its input is read under the name of the result.
-        for p in [&mut before] {
-            assert_eq!(nodes(p).len(), nodes(&after).len(), "{name}");
-        }
+        let (before, after) = (program_of(name), program(&path));
+        assert_eq!(nodes(&before).len(), nodes(&after).len(), "{name}");
         for (a, b) in nodes(&before).iter().zip(nodes(&after)) {
             assert_eq!(
                 (&a["target"], &a["outputs"]),
@@ -516,7 +513,7 @@ impl Forgery {
         self
     }
 
-    fn read(self) -> Result<Graph, FormatError> {
+    fn read(self) -> Result<Graph, Box<FormatError>> {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         for (name, data) in self.0 {
@@ -526,11 +523,12 @@ impl Forgery {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("forged.pt2");
         std::fs::write(&path, zip.finish().unwrap().into_inner()).unwrap();
-        read_pt2(&path).map(|(graph, _)| graph)
+        let (graph, _) = read_pt2(&path)?;
+        Ok(graph)
     }
 
     fn fault(self) -> Pt2Fault {
-        match self.read().unwrap_err() {
+        match *self.read().unwrap_err() {
             FormatError::Pt2 { fault, .. } => *fault,
             other => panic!("{other}"),
         }
@@ -615,7 +613,7 @@ fn tensors_beyond_their_storage_are_refused() {
 fn names_that_climb_or_lead_nowhere_are_refused() {
     let climbing = views().weights(|w| w["a.weight"]["path_name"] = "../../etc/passwd".into());
     let error = climbing.read().unwrap_err();
-    let FormatError::Archive { fault, .. } = &error else {
+    let FormatError::Archive { fault, .. } = &*error else {
         panic!("{error}")
     };
     assert!(matches!(fault, ArchiveFault::Missing { .. }));
