@@ -39,7 +39,9 @@ impl Operation for Concat {
             for (i, dim) in dims.iter().enumerate() {
                 if i == axis {
                     shape[i] = match (shape[i].fixed(), dim.fixed()) {
-                        (Some(a), Some(b)) => Dim::Fixed(a + b),
+                        (Some(a), Some(b)) => {
+                            Dim::Fixed(a.checked_add(b).ok_or_else(incompatible)?)
+                        }
                         _ => Dim::UNKNOWN,
                     };
                 } else if !dim.may_equal(&shape[i]) {

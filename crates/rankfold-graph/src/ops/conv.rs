@@ -71,7 +71,8 @@ pub(super) fn window(
         });
     }
     let Some(size) = input.fixed() else {
-        let same = stride == 1 && padding[0] + padding[1] == dilation * (kernel - 1);
+        let added = padding[0].checked_add(padding[1]);
+        let same = stride == 1 && added.is_some() && added == dilation.checked_mul(kernel - 1);
         return Ok(if same { input.clone() } else { Dim::UNKNOWN });
     };
     let extent = dilation
@@ -144,9 +145,10 @@ impl Operation for Conv {
         let Some(shape) = ranked(input, spatial + 2)? else {
             return Ok(vec![input.clone()]);
         };
-        if !shape[1].may_equal(&Dim::Fixed(per_group * self.groups)) {
+        let channels = per_group.saturating_mul(self.groups);
+        if !shape[1].may_equal(&Dim::Fixed(channels)) {
             return Err(OpError::Channels {
-                expected: per_group * self.groups,
+                expected: channels,
                 got: input.clone(),
             });
         }
@@ -229,7 +231,10 @@ impl Operation for ConvTranspose {
                 groups: self.groups,
             });
         }
-        let out = kernel[1] * self.groups;
+        let out = kernel[1].checked_mul(self.groups).ok_or(OpError::Groups {
+            channels: kernel[1],
+            groups: self.groups,
+        })?;
         vector(weights, self.bias.as_deref(), out)?;
         let Some(shape) = ranked(input, spatial + 2)? else {
             return Ok(vec![input.clone()]);
@@ -242,13 +247,23 @@ impl Operation for ConvTranspose {
         }
         let mut result = vec![shape[0].clone(), Dim::Fixed(out)];
         for i in 0..spatial {
-            let cut = self.padding[i][0] + self.padding[i][1];
-            let extent = self.dilation[i] * (kernel[i + 2] - 1) + self.output_padding[i] + 1;
+            let too_large = || OpError::Attribute {
+                attribute: "padding",
+                reason: "the output is larger than memory",
+            };
+            let cut = self.padding[i][0].checked_add(self.padding[i][1]);
+            let cut = cut.ok_or_else(too_large)?;
+            let extent = (kernel[i + 2].checked_sub(1))
+                .and_then(|taps| taps.checked_mul(self.dilation[i]))
+                .and_then(|extent| extent.checked_add(self.output_padding[i])?.checked_add(1));
+            let extent = extent.ok_or_else(too_large)?;
             result.push(match shape[i + 2].fixed() {
                 None => Dim::UNKNOWN,
                 Some(0) => Dim::Fixed(0),
                 Some(n) => {
-                    let full = (n - 1) * self.stride[i] + extent;
+                    let full = (n - 1).checked_mul(self.stride[i]);
+                    let full = full.and_then(|full| full.checked_add(extent));
+                    let full = full.ok_or_else(too_large)?;
                     Dim::Fixed(full.checked_sub(cut).ok_or(OpError::Window {
                         window: cut,
                         input: full,

@@ -64,8 +64,9 @@ impl Operation for Split {
             return Ok(vec![input.clone(); self.sizes.len()]);
         };
         let axis = axis_index(self.axis, shape.len(), input)?;
-        let total = Dim::Fixed(self.sizes.iter().sum());
-        if !shape[axis].may_equal(&total) {
+        let mut sizes = self.sizes.iter();
+        let total = sizes.try_fold(0usize, |sum, &size| sum.checked_add(size));
+        if !total.is_some_and(|total| shape[axis].may_equal(&Dim::Fixed(total))) {
             return Err(OpError::Attribute {
                 attribute: "sizes",
                 reason: "the pieces do not add up to the axis",

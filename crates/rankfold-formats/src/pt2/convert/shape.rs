@@ -44,23 +44,26 @@ impl Import<'_> {
         let shape = self.fact(input)?.shape?;
         let axis = node.int_or("dim", 0)?;
         let total = || shape.get(place(axis, shape.len())?)?.fixed();
+        let outputs = node.made().len();
+        // Counted before they are listed.
         let pieces = |size: usize, total: usize| {
             let count = total.div_ceil(size);
-            (0..count).map(|i| size.min(total - i * size)).collect()
+            let sizes = || (0..count).map(|i| size.min(total - i * size)).collect();
+            (count == outputs).then(sizes)
         };
         let sizes: Vec<usize> = match op {
             "split" => {
                 let size = usize::try_from(node.int("split_size")?)
                     .ok()
                     .filter(|&s| s > 0)?;
-                pieces(size, total()?)
+                pieces(size, total()?)?
             }
             "chunk" => {
                 let count = usize::try_from(node.int("chunks")?)
                     .ok()
                     .filter(|&c| c > 0)?;
                 let total = total()?;
-                pieces(total.div_ceil(count).max(1), total)
+                pieces(total.div_ceil(count).max(1), total)?
             }
             _ => {
                 let sizes = node.ints("split_sizes")?;
@@ -68,8 +71,7 @@ impl Import<'_> {
                 sizes?
             }
         };
-        (sizes.len() == node.made().len())
-            .then(|| Step::new(Split { axis, sizes }, [Arg::named(input)]))
+        (sizes.len() == outputs).then(|| Step::new(Split { axis, sizes }, [Arg::named(input)]))
     }
 
     pub(super) fn slice(&self, node: &FileNode) -> Option<Step> {
@@ -105,7 +107,7 @@ impl Import<'_> {
         let slice = Slice {
             axis,
             start: at,
-            end: (at != -1).then_some(at + 1),
+            end: (at != -1).then_some(at.checked_add(1)?),
             step: 1,
         };
         let squeeze = Squeeze { axes: vec![axis] };

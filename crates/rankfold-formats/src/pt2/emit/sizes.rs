@@ -53,7 +53,7 @@ impl Writer<'_> {
             Op::MaxPool(pool) => match axis.checked_sub(2) {
                 None => own(),
                 Some(i) => {
-                    let extent = pool.dilation[i] * (pool.kernel[i] - 1) + 1;
+                    let extent = extent(pool.kernel[i], pool.dilation[i])?;
                     window(own()?, extent, pool.stride[i], pool.padding[i], pool.ceil)
                 }
             },
@@ -69,7 +69,10 @@ impl Writer<'_> {
             Op::Softmax(_) | Op::Dropout(_) | Op::AdaptiveAvgPool(_) => own(),
             Op::AdaptiveMaxPool(_) | Op::Split(_) => own(),
             Op::Binary(_) => self.broadcast(site, axis),
-            Op::Pad(pad) => own()?.plus(pad.padding.get(axis)?.iter().sum()),
+            Op::Pad(pad) => {
+                let [before, after] = *pad.padding.get(axis)?;
+                own()?.plus(before.checked_add(after)?)
+            }
             Op::Permute(permute) => input.get(*permute.dims.get(axis)?).cloned(),
             Op::Flatten(flatten) => {
                 let rank = input.len() as i64;
@@ -90,7 +93,8 @@ impl Writer<'_> {
                         .filter(|&i| !taken_over(i))
                         .map(|i| input[i].clone())
                         .collect();
-                    let given: i64 = reshape.shape.iter().filter(|&&n| n > 0).product();
+                    let mut given = reshape.shape.iter().filter(|&&n| n > 0);
+                    let given = given.try_fold(1i64, |product, &n| product.checked_mul(n))?;
                     product(&rest)?.floor_div(given)
                 }
             },
@@ -184,19 +188,28 @@ impl Writer<'_> {
 
     fn conv_size(&self, conv: &Conv, i: usize, input: SymInt) -> Option<SymInt> {
         let kernel = *self.graph.weights().get(&conv.weight)?.shape().get(i + 2)?;
-        let extent = conv.dilation[i] * (kernel - 1) + 1;
+        let extent = extent(kernel, conv.dilation[i])?;
         window(input, extent, conv.stride[i], conv.padding[i], false)
     }
 
     fn conv_transpose_size(&self, conv: &ConvTranspose, i: usize, input: SymInt) -> Option<SymInt> {
         let kernel = *self.graph.weights().get(&conv.weight)?.shape().get(i + 2)?;
-        let extent = conv.dilation[i] * (kernel - 1) + conv.output_padding[i] + 1;
-        let cut = (conv.padding[i][0] + conv.padding[i][1]) as i64;
+        let extent = extent(kernel, conv.dilation[i])?.checked_add(conv.output_padding[i])?;
+        let cut = conv.padding[i][0].checked_add(conv.padding[i][1])?;
         let full = input
             .plus(-1)?
             .times(&SymInt::AsInt(conv.stride[i] as i64))?;
-        full.plus(extent as i64 - cut)
+        full.plus(difference(extent, cut)?)
     }
+}
+
+/// How far a window of `kernel` taps reaches.
+fn extent(kernel: usize, dilation: usize) -> Option<usize> {
+    kernel.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)
+}
+
+fn difference(a: usize, b: usize) -> Option<i64> {
+    i64::try_from(a).ok()?.checked_sub(i64::try_from(b).ok()?)
 }
 
 /// How many windows of `extent` there are.
@@ -207,7 +220,7 @@ fn window(
     padding: [usize; 2],
     ceil: bool,
 ) -> Option<SymInt> {
-    let spare = (padding[0] + padding[1]) as i64 - extent as i64;
+    let spare = difference(padding[0].checked_add(padding[1])?, extent)?;
     // The window that begins in the padding behind the input does not count, which no expression
     // without a case says.
     let round = match ceil {
@@ -215,7 +228,10 @@ fn window(
         true => stride as i64 - 1,
         false => 0,
     };
-    input.plus(spare + round)?.floor_div(stride as i64)?.plus(1)
+    input
+        .plus(spare.checked_add(round)?)?
+        .floor_div(stride as i64)?
+        .plus(1)
 }
 
 fn product(sizes: &[SymInt]) -> Option<SymInt> {
