@@ -76,18 +76,18 @@ impl Export {
             Some(format) => exported(format, &path, &loaded)?,
             None => described(&path, &loaded)?,
         };
-        match sameness::check(&loaded.graph, &read)? {
-            Sameness::Outputs(apart) => note(format!(
-                "wrote {} ({}); read back, its outputs are the model's to {apart:.0e}",
-                path.display(),
-                bytes(file_bytes)
-            )),
-            Sameness::Parts(reason) => note(format!(
-                "wrote {} ({}); read back, its kernels are the model's; it was not run ({reason})",
-                path.display(),
-                bytes(file_bytes)
-            )),
-        }
+        let checked = match sameness::check(&loaded.graph, &read)? {
+            Sameness::Outputs(0.0) => "its outputs are the model's, exactly".to_owned(),
+            Sameness::Outputs(apart) => format!("its outputs are the model's to {apart:.0e}"),
+            Sameness::Parts(reason) => {
+                format!("its kernels are the model's; it was not run ({reason})")
+            }
+        };
+        let size = bytes(file_bytes);
+        note(format!(
+            "wrote {} ({size}); read back, {checked}",
+            path.display()
+        ));
         Ok(())
     }
 }
