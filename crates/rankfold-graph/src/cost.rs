@@ -47,7 +47,7 @@ impl std::ops::AddAssign for Cost {
         self.parameters += other.parameters;
         self.weights += other.weights;
         self.parameters_with_buffers += other.parameters_with_buffers;
-        self.macs += other.macs;
+        self.macs = self.macs.saturating_add(other.macs);
         self.bytes += other.bytes;
     }
 }

@@ -47,6 +47,7 @@ impl Operation for Attention {
     fn macs(&self, inputs: &[&Fact], outputs: &[&Fact], _: &Weights) -> Option<u64> {
         let [query, key] = [inputs.first()?, inputs.get(1)?];
         let keys = key.shape.as_ref()?.iter().rev().nth(1)?.fixed()? as u64;
-        Some(elements(query)? * keys + elements(outputs.first()?)? * keys)
+        let products = elements(query)?.checked_add(elements(outputs.first()?)?)?;
+        products.checked_mul(keys)
     }
 }

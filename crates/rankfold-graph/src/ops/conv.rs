@@ -168,7 +168,7 @@ impl Operation for Conv {
     fn macs(&self, _: &[&Fact], outputs: &[&Fact], weights: &Weights) -> Option<u64> {
         let kernel = weights.get(&self.weight)?.shape();
         let per_output: usize = kernel[1..].iter().product();
-        Some(elements(outputs.first()?)? * per_output as u64)
+        elements(outputs.first()?)?.checked_mul(per_output as u64)
     }
 }
 
@@ -277,6 +277,6 @@ impl Operation for ConvTranspose {
     fn macs(&self, inputs: &[&Fact], _: &[&Fact], weights: &Weights) -> Option<u64> {
         let kernel = weights.get(&self.weight)?.shape();
         let per_input: usize = kernel[1..].iter().product();
-        Some(elements(inputs.first()?)? * per_input as u64)
+        elements(inputs.first()?)?.checked_mul(per_input as u64)
     }
 }

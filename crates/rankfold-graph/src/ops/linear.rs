@@ -63,6 +63,6 @@ impl Operation for Linear {
 
     fn macs(&self, _: &[&Fact], outputs: &[&Fact], weights: &Weights) -> Option<u64> {
         let features = *weights.get(&self.weight)?.shape().get(1)?;
-        Some(elements(outputs.first()?)? * features as u64)
+        elements(outputs.first()?)?.checked_mul(features as u64)
     }
 }

@@ -38,6 +38,6 @@ impl Operation for MatMul {
 
     fn macs(&self, inputs: &[&Fact], outputs: &[&Fact], _: &Weights) -> Option<u64> {
         let inner = inputs.first()?.shape.as_ref()?.last()?.fixed()?;
-        Some(elements(outputs.first()?)? * inner as u64)
+        elements(outputs.first()?)?.checked_mul(inner as u64)
     }
 }
