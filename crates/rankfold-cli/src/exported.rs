@@ -106,10 +106,7 @@ impl Format {
                     Some(Origin::Pt2(origin)) => Some(&**origin),
                     _ => None,
                 };
-                let options = Pt2Options {
-                    extra: texts,
-                    ..Pt2Options::default()
-                };
+                let options = Pt2Options { extra: texts };
                 Ok(write_pt2(path, graph, origin, &options)?)
             }
         }

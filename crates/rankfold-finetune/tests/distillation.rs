@@ -1,4 +1,5 @@
 //! A damaged network learns from the original on real inputs, without labels.
+#![allow(clippy::unwrap_used)]
 
 use std::ops::ControlFlow;
 use std::path::Path;
