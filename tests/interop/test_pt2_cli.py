@@ -1,0 +1,108 @@
+"""Archives of `torch.export` through the command: what `compress` and `export` write, loaded by PyTorch.
+
+At full rank the model computes what it computed; with half its parameters PyTorch computes what Rankfold itself does,
+and so does model.py; the report tells the file's true size. The long set does that with torchvision's networks.
+"""
+
+import json
+import runpy
+import tempfile
+import unittest
+from pathlib import Path
+
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from support import FULL, call, randomize
+from test_onnx_cli import NETWORKS, SMALL, full_ranks
+from test_pt2 import distance, tensors
+
+EQUAL = 1e-4
+
+
+def export(module: nn.Module, inputs: list, path: Path) -> None:
+    """Writes an archive whose first dimension is open."""
+    shapes = tuple({0: torch.export.Dim("batch", min=1, max=64)} for _ in inputs)
+    with torch.enable_grad():
+        torch.export.save(torch.export.export(module, tuple(inputs), dynamic_shapes=shapes), path)
+
+
+def run(path: Path, inputs: list) -> list:
+    return tensors(torch.export.load(path).module()(*inputs))
+
+
+class Pt2Command(unittest.TestCase):
+    def check(self, name: str, module: nn.Module, inputs: list, network: bool) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            path = folder / f"{name}.pt2"
+            export(module, inputs, path)
+            expected = run(path, inputs)
+            (folder / "ranks.toml").write_text(full_ranks(path))
+            call("rankfold", "compress", path, "--ranks", folder / "ranks.toml", "--output", folder / "full")
+            error = distance(run(folder / "full/model.pt2", inputs), expected)
+            print(f"{name} full {error:.1e} ", end="", flush=True)
+            self.assertLessEqual(error, EQUAL, "full rank")
+
+            forms = ["--forms", "svd,channel"] if network else []
+            call("rankfold", "compress", path, "--params-removed", "50%", *forms, "--output", folder / "half")
+            half = folder / "half/model.pt2"
+            report = json.loads((folder / "half/report.json").read_text())
+            self.assertEqual(report["before"]["bytes"], path.stat().st_size)
+            self.assertEqual(report["after"]["bytes"], half.stat().st_size)
+            self.assertLessEqual(report["after"]["parameters"], report["before"]["parameters"] / 2)
+            program = torch.export.load(half)
+            kept = sum(p.numel() for p in program.parameters())
+            self.assertEqual(kept, report["after"]["parameters"])
+            torch.export.unflatten(program)
+            program.run_decompositions()
+            found = tensors(program.module()(*inputs))
+            save_file({f"input.{i}": v.contiguous() for i, v in enumerate(inputs)}, folder / "in.safetensors")
+            call("interop-forward", "file", folder / "half/model.safetensors", folder / "in.safetensors",
+                 folder / "out.safetensors")
+            own = load_file(folder / "out.safetensors")
+            error = distance(found, [own[f"output.{i}"] for i in range(len(own))])
+            print(f"half {error:.1e} ", end="", flush=True)
+            self.assertLessEqual(error, EQUAL, "half the parameters")
+            if (folder / "half/model.py").exists():
+                own = runpy.run_path(str(folder / "half/model.py"))["load"](folder / "half/model.safetensors")
+                self.assertLessEqual(distance(tensors(own(*inputs)), found), EQUAL, "model.py")
+
+    def small(self, name: str) -> None:
+        kind, inputs = SMALL[name]
+        self.check(name, randomize(kind(), 4), inputs, network=False)
+
+    def network(self, name: str) -> None:
+        extra = {"init_weights": False} if name == "googlenet" else {}
+        module = randomize(torchvision.models.get_model(name, weights=None, **extra), 5)
+        self.check(name, module, [torch.rand((2, 3, 224, 224), generator=torch.Generator().manual_seed(6))], network=True)
+
+    def test_a_zoo_network_and_an_onnx_model_become_archives(self) -> None:
+        images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(6))
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            call("rankfold", "compress", "zoo:resnet20", "--params-removed", "50%", "--output", folder / "out")
+            expected = runpy.run_path(str(folder / "out/model.py"))["load"](folder / "out/model.safetensors")(images)
+            call("rankfold", "export", folder / "out", "--to", "pt2", "--output", folder / "model.pt2")
+            self.assertLessEqual(distance(run(folder / "model.pt2", [images]), [expected]), EQUAL)
+            call("rankfold", "export", folder / "model.pt2", "--to", "onnx", "--output", folder / "model.onnx")
+            call("rankfold", "export", folder / "model.onnx", "--to", "pt2", "--output", folder / "again.pt2")
+            self.assertLessEqual(distance(run(folder / "again.pt2", [images]), [expected]), EQUAL)
+
+
+def add(method: str, name: str) -> None:
+    def test(self: Pt2Command) -> None:
+        getattr(self, method)(name)
+
+    setattr(Pt2Command, f"test_{name}", test)
+
+
+for name in SMALL:
+    add("small", name)
+for name in NETWORKS if FULL else []:
+    add("network", name)
+
+if __name__ == "__main__":
+    unittest.main()
