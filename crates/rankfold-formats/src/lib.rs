@@ -8,6 +8,7 @@
 mod archive;
 mod atomic;
 mod error;
+mod imported;
 mod kind;
 mod map;
 mod model;

@@ -11,11 +11,12 @@ use rankfold_graph::{DType, Fact, Graph, GraphBuilder, GraphError, Node, Op, Ten
 use super::convert::{Arg, Step};
 use super::fuse::Fusions;
 use super::ints::Ints;
-use super::origin::{Group, Imported, Initializer, OnnxOrigin};
+use super::origin::{Initializer, OnnxOrigin};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::{Tensors, fact_of};
 use super::{NEWEST, OLDEST, OnnxFault};
 use crate::error::FormatError;
+use crate::imported::{Group, Imported, module_name, unique};
 use crate::map::Mapping;
 
 /// The model in the ONNX file at `path` as a graph, and what writing it back needs.
@@ -393,7 +394,7 @@ impl<'a> Import<'a> {
         let base = self.name(index, &last.op);
         let mut previous: Option<ValueId> = None;
         let mut group = Group {
-            protos: protos.to_vec(),
+            places: protos.to_vec(),
             nodes: Vec::new(),
         };
         for (i, step) in steps.iter().enumerate() {
@@ -428,7 +429,7 @@ impl<'a> Import<'a> {
                 Err(e) => return Err(OnnxFault::graph(e)),
             };
             self.names.insert(name.clone());
-            group.nodes.push(blank(&name, &step.op));
+            group.nodes.push(Imported::blank(&name, &step.op));
             if is_last {
                 for (output, id) in node.output.iter().zip(&made) {
                     self.slots.insert(output, Slot::Value(*id));
@@ -476,8 +477,8 @@ impl<'a> Import<'a> {
             .named_node(&name, op.clone(), &inputs, &outputs)
             .map_err(OnnxFault::graph)?;
         self.groups.push(Group {
-            protos: vec![index],
-            nodes: vec![blank(&name, &op)],
+            places: vec![index],
+            nodes: vec![Imported::blank(&name, &op)],
         });
         self.names.insert(name);
         for (output, id) in node.output.iter().zip(made) {
@@ -531,8 +532,8 @@ impl<'a> Import<'a> {
                     .named_node(&node, op.clone(), &[], &[key.to_owned()])
                     .map_err(OnnxFault::graph)?;
                 self.groups.push(Group {
-                    protos: Vec::new(),
-                    nodes: vec![blank(&node, &op)],
+                    places: Vec::new(),
+                    nodes: vec![Imported::blank(&node, &op)],
                 });
                 self.names.insert(node);
                 self.slots.insert(key, Slot::Value(made[0]));
@@ -543,15 +544,7 @@ impl<'a> Import<'a> {
 
     /// A name for the graph's node: the module's where a weight tells it, the file's otherwise.
     fn name(&self, index: usize, op: &Op) -> String {
-        let module = op.weights().into_iter().find_map(|(_, weight)| {
-            let (module, leaf) = weight.rsplit_once('.')?;
-            matches!(leaf, "weight" | "bias" | "running_mean" | "in_proj_weight")
-                .then(|| module.to_owned())
-        });
-        match module.filter(|m| !m.is_empty() && !self.names.contains(m)) {
-            Some(module) if !matches!(op, Op::Opaque(_) | Op::Constant(_)) => module,
-            _ => self.name_of(index),
-        }
+        module_name(op, &self.names).unwrap_or_else(|| self.name_of(index))
     }
 
     /// The file's name of a node, as a path of modules, made unique.
@@ -566,11 +559,7 @@ impl<'a> Import<'a> {
     }
 
     fn unique(&self, name: String) -> String {
-        if !self.names.contains(&name) {
-            return name;
-        }
-        let mut numbered = (1..).map(|i| format!("{name}.{i}"));
-        numbered.find(|n| !self.names.contains(n)).unwrap_or(name)
+        unique(name, &self.names)
     }
 
     /// Names for the outputs; those that the file leaves out get one of ours.
@@ -589,17 +578,6 @@ impl<'a> Import<'a> {
             "" => format!("{} #{index}", node.op_type()),
             name => name.to_owned(),
         }
-    }
-}
-
-/// A record that is filled in when the graph is finished.
-fn blank(name: &str, op: &Op) -> Imported {
-    Imported {
-        name: name.to_owned(),
-        op: op.clone(),
-        inputs: Vec::new(),
-        outputs: Vec::new(),
-        weights: Vec::new(),
     }
 }
 

@@ -10,7 +10,8 @@ use rankfold_graph::Tensor;
 
 use super::proto::tensor_proto::DataLocation;
 use super::proto::{ModelProto, StringStringEntryProto, TensorProto};
-use super::tensor::{header_of, transposed};
+use super::tensor::header_of;
+use crate::strided::transposed;
 
 /// Tags of length-delimited fields: `ModelProto.graph`, `GraphProto.initializer`,
 /// `TensorProto.raw_data`.

@@ -254,17 +254,3 @@ pub(super) fn header_of(name: &str, tensor: &Tensor) -> TensorProto {
         ..TensorProto::default()
     }
 }
-
-/// The transposed matrix.
-pub(super) fn transposed(matrix: &Tensor) -> Option<Tensor> {
-    let &[rows, columns] = matrix.shape() else {
-        return None;
-    };
-    let strided = crate::strided::Strided {
-        dtype: matrix.dtype(),
-        offset: 0,
-        shape: &[columns, rows],
-        strides: &[1, columns],
-    };
-    strided.read(matrix.bytes()).ok()
-}

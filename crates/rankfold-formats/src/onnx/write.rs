@@ -17,6 +17,7 @@ use super::stream::{Layout, Stored};
 use super::tensor::{fact_of, info_of};
 use crate::atomic::write_atomically;
 use crate::error::FormatError;
+use crate::imported::{Group, by_node};
 
 /// The opset of models that do not come from an ONNX file.
 const OPSET: i64 = 18;
@@ -136,7 +137,10 @@ impl<'a> Writer<'a> {
         for &group in &kept {
             self.claim(group);
         }
-        let by_node = self.origin.map(OnnxOrigin::by_node).unwrap_or_default();
+        let by_node = self
+            .origin
+            .map(|origin| by_node(&origin.groups))
+            .unwrap_or_default();
         let mut done = HashSet::new();
         for node in self.graph.nodes() {
             match by_node.get(node.name.as_str()) {
@@ -194,7 +198,7 @@ impl<'a> Writer<'a> {
             .iter()
             .map(|n| (n.name.as_str(), n))
             .collect();
-        let is_still = |group: &&super::origin::Group| {
+        let is_still = |group: &&Group| {
             group.nodes.iter().all(|was| {
                 nodes
                     .get(was.name.as_str())
@@ -202,8 +206,8 @@ impl<'a> Writer<'a> {
             })
         };
         let groups = origin.groups.iter().enumerate();
-        let same = groups.filter(|(_, g)| !g.protos.is_empty() && is_still(g));
-        same.filter(|(_, g)| self.helpers(&g.protos).is_some())
+        let same = groups.filter(|(_, g)| !g.places.is_empty() && is_still(g));
+        same.filter(|(_, g)| self.helpers(&g.places).is_some())
             .map(|(i, _)| i)
             .collect()
     }
@@ -242,7 +246,7 @@ impl<'a> Writer<'a> {
         let (Some(origin), Some(file)) = (self.origin, self.file()) else {
             return;
         };
-        let protos = &origin.groups[group].protos;
+        let protos = &origin.groups[group].places;
         let helpers = self.helpers(protos).unwrap_or_default();
         for &index in protos.iter().chain(&helpers) {
             self.names.extend(file.node[index].output.iter().cloned());
@@ -268,7 +272,7 @@ impl<'a> Writer<'a> {
         let (Some(origin), Some(file)) = (self.origin, self.file()) else {
             return Ok(());
         };
-        let protos = &origin.groups[group].protos;
+        let protos = &origin.groups[group].places;
         let helpers = self.helpers(protos).unwrap_or_default();
         for &index in protos.iter().chain(&helpers) {
             if self.written.insert(index) {
@@ -287,7 +291,7 @@ impl<'a> Writer<'a> {
             return Err(self.no_form(node, "it is opaque and does not come from an ONNX file"));
         };
         let group = &origin.groups[group];
-        let [index] = group.protos[..] else {
+        let [index] = group.places[..] else {
             // A constant of a type that the graph does not have.
             for output in &node.outputs {
                 let name = self.graph.value(*output).name.clone();
@@ -295,7 +299,7 @@ impl<'a> Writer<'a> {
             }
             return Ok(());
         };
-        let Some(helpers) = self.helpers(&group.protos) else {
+        let Some(helpers) = self.helpers(&group.places) else {
             return Err(self.no_form(node, "what it needs is no longer in the graph"));
         };
         for helper in helpers {
@@ -306,16 +310,12 @@ impl<'a> Writer<'a> {
         for name in &opaque.weights {
             self.weight(name);
         }
-        let was = group
-            .nodes
-            .iter()
-            .flat_map(|n| n.inputs.iter().chain(&n.outputs));
         let now = node
             .inputs
             .iter()
             .chain(&node.outputs)
             .map(|&id| &self.graph.value(id).name);
-        let renamed: HashMap<&str, &str> = was
+        let renamed: HashMap<&str, &str> = (group.wires())
             .zip(now)
             .map(|(a, b)| (a.as_str(), b.as_str()))
             .collect();

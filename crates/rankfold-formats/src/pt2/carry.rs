@@ -156,16 +156,13 @@ impl<'a> Writer<'a> {
         }) else {
             return Err(self.no_form(node, "it is opaque and does not come from such a file"));
         };
-        let was = group
-            .nodes
-            .iter()
-            .flat_map(|n| n.inputs.iter().chain(&n.outputs));
         let now = node
             .inputs
             .iter()
             .chain(&node.outputs)
             .map(|id| &self.emitted[id]);
-        let mut renamed: HashMap<String, String> = was.cloned().zip(now.cloned()).collect();
+        let mut renamed: HashMap<String, String> =
+            group.wires().cloned().zip(now.cloned()).collect();
         let weights = group.nodes.iter().flat_map(|n| n.op.weights());
         for ((_, was), now) in weights.zip(&opaque.weights) {
             let to = self.weight(now)?;

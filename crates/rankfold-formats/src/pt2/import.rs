@@ -13,9 +13,9 @@ use super::Pt2Fault;
 use super::arguments::{Named, output_name, tensor_name};
 use super::convert::{Arg, Step};
 use super::inplace::InPlace;
-use super::origin::{Group, Imported};
 use super::payload::{self, Stored};
 use super::schema::{FileGraph, FileNode, Program};
+use crate::imported::{Group, Imported, module_name, unique};
 
 /// What a name of the program stands for.
 #[derive(Debug, Clone)]
@@ -559,15 +559,7 @@ impl<'a> Import<'a> {
 
     /// A name for the graph's node: the module's where a weight tells it, the file's otherwise.
     fn name(&self, index: usize, op: &Op) -> String {
-        let module = op.weights().into_iter().find_map(|(_, weight)| {
-            let (module, leaf) = weight.rsplit_once('.')?;
-            matches!(leaf, "weight" | "bias" | "running_mean" | "in_proj_weight")
-                .then(|| module.to_owned())
-        });
-        match module.filter(|m| !m.is_empty() && !self.names.contains(m)) {
-            Some(module) if !matches!(op, Op::Opaque(_) | Op::Constant(_)) => module,
-            _ => self.name_of(index),
-        }
+        module_name(op, &self.names).unwrap_or_else(|| self.name_of(index))
     }
 
     fn name_of(&self, index: usize) -> String {
@@ -575,11 +567,7 @@ impl<'a> Import<'a> {
     }
 
     fn unique(&self, name: String) -> String {
-        if !self.names.contains(&name) {
-            return name;
-        }
-        let mut numbered = (1..).map(|i| format!("{name}.{i}"));
-        numbered.find(|n| !self.names.contains(n)).unwrap_or(name)
+        unique(name, &self.names)
     }
 
     /// The file's name for a node.

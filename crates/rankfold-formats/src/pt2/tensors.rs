@@ -7,10 +7,11 @@ use rankfold_graph::Tensor;
 use serde_json::{Value, json};
 
 use super::arguments::{output_name, tensor_arg, tensor_name};
-use super::origin::{Pt2Origin, same};
+use super::origin::Pt2Origin;
 use super::payload::{Kind, Place, Stored};
 use super::schema::{FileNode, Payload, Program, SymInt, TensorMeta};
 use super::write::{NewWeight, Writer, tensor_of};
+use crate::imported::same;
 
 /// Tensors by their names in the state dict, in order.
 pub(super) type Tensors = Vec<(String, Stored)>;

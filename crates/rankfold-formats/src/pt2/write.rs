@@ -18,6 +18,7 @@ use super::tensors::{Tensors, meta_of};
 use super::{Pt2Fault, pack, program};
 use crate::atomic::write_atomically;
 use crate::error::FormatError;
+use crate::imported::by_node;
 
 /// How a program is written.
 #[derive(Debug, Clone, Default)]
@@ -181,7 +182,7 @@ impl<'a> Writer<'a> {
         if let Some(meta) = module.graph.tensor_values.values().next() {
             writer.device.clone_from(&meta.device);
         }
-        writer.by_node = origin.by_node();
+        writer.by_node = by_node(&origin.groups);
         writer
     }
 

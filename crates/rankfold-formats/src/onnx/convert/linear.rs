@@ -6,7 +6,7 @@ use rankfold_graph::{Tensor, WeightName};
 use super::{Arg, Step};
 use crate::onnx::proto::NodeProto;
 use crate::onnx::read::Import;
-use crate::onnx::tensor::transposed;
+use crate::strided::transposed;
 
 /// Tensors this small may be equal by chance.
 const SMALL: usize = 16;

@@ -7,7 +7,7 @@ mod norm;
 mod pool;
 mod shape;
 
-use rankfold_graph::{Op, Tensor, WeightName};
+use rankfold_graph::{Tensor, WeightName};
 
 use super::import::Import;
 use super::schema::FileNode;
@@ -28,28 +28,7 @@ impl Arg {
 }
 
 /// A node of the graph that is to be made.
-#[derive(Debug, Clone)]
-pub(super) struct Step {
-    pub(super) op: Op,
-    pub(super) inputs: Vec<Arg>,
-    /// Weights that the archive does not have.
-    pub(super) weights: Vec<(WeightName, Tensor)>,
-}
-
-impl Step {
-    pub(super) fn new(op: impl Into<Op>, inputs: impl IntoIterator<Item = Arg>) -> Self {
-        Self {
-            op: op.into(),
-            inputs: inputs.into_iter().collect(),
-            weights: Vec::new(),
-        }
-    }
-
-    pub(super) fn with(mut self, weights: Vec<(WeightName, Tensor)>) -> Self {
-        self.weights = weights;
-        self
-    }
-}
+pub(super) type Step = crate::imported::Step<Arg>;
 
 impl Import<'_> {
     /// The graph's nodes for `node`, none where it is not understood with all its arguments.
