@@ -20,6 +20,9 @@ demo: libtorch ## Build, and run the main job on built-in data
 	$(CARGO) build --release --bin rankfold
 	@scripts/demo.sh "$(target)/release/rankfold" models/shapes-resnet20/model.safetensors "$(target)/demo"
 
+# Tests run side by side, and threads that wait by spinning would take the cores from each other.
+test test-interop: export OMP_WAIT_POLICY := passive
+
 .PHONY: test
 test: libtorch ## Run all tests
 	@scripts/say-data.sh
@@ -32,13 +35,15 @@ lint: libtorch ## Check the format and run clippy, warnings as errors
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 .PHONY: test-interop
-test-interop: libtorch ## Compare with the real PyTorch and ONNX Runtime: the small set
+test-interop: libtorch ## Compare with the real PyTorch and ONNX Runtime, look at the report: the small set
+	@scripts/system.sh browser
 	@scripts/say-data.sh
 	$(CARGO) build --workspace --bins --tests
 	RANKFOLD_BIN="$(target)/debug" "$$(scripts/venv.py)" tests/interop/run.py
 
 .PHONY: interop-full
 interop-full: libtorch ## The same with many more networks; long
+	@scripts/system.sh browser
 	@scripts/say-data.sh
 	$(CARGO) build --release --workspace --bins
 	RANKFOLD_BIN="$(target)/release" RANKFOLD_INTEROP=full "$$(scripts/venv.py)" tests/interop/run.py

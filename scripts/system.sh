@@ -14,6 +14,30 @@ links_cxx() {
   return $status
 }
 
+# Installs packages where that may be done; otherwise fails.
+install() {
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+  say "installing $*"
+  local command=(env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@")
+  "${command[@]}" </dev/null >&2 || { apt-get update -qq </dev/null >&2 && "${command[@]}" </dev/null >&2; }
+}
+
+# `system.sh browser`: what the tests of the report look at it with. Without it they are skipped.
+has_browser() {
+  local name
+  command -v chromedriver >/dev/null || return 1
+  for name in chromium chromium-browser google-chrome google-chrome-stable; do
+    if command -v "$name" >/dev/null; then return 0; fi
+  done
+  return 1
+}
+
+if [ "${1:-}" = browser ]; then
+  has_browser || install chromium chromium-driver fonts-liberation ||
+    say "there is no Chromium with its chromedriver: the report is not looked at (Debian: sudo apt-get install chromium chromium-driver)"
+  exit 0
+fi
+
 packages=()
 links_cxx || packages+=(g++)
 command -v "${CC:-cc}" >/dev/null || packages+=(gcc)
@@ -23,10 +47,7 @@ if [ -z "${LIBTORCH:-}" ] && ! python3 -m pip --version >/dev/null 2>&1; then pa
 
 if [ ${#packages[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    say "installing ${packages[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    install=(apt-get install -y -qq --no-install-recommends "${packages[@]}")
-    "${install[@]}" </dev/null >&2 || { apt-get update -qq </dev/null >&2 && "${install[@]}" </dev/null >&2; } || {
+    install "${packages[@]}" || {
       say "apt-get could not install ${packages[*]}; install them and run this again"
       exit 1
     }

@@ -1,4 +1,4 @@
-"""Runs the comparisons with the real PyTorch and ONNX Runtime: every test_*.py of this folder.
+"""Runs the comparisons with the real PyTorch, ONNX Runtime and Chromium: every test_*.py of this folder.
 
 RANKFOLD_BIN is the folder of the programs built from this checkout; RANKFOLD_INTEROP=full asks for the long set.
 `make test-interop` and `make interop-full` set both. Arguments select tests, as `test_zoo.Zoo.test_resnet20`.

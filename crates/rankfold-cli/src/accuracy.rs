@@ -1,13 +1,11 @@
 //! Accuracy and loss of a model, with a progress bar.
 
-use std::ops::ControlFlow;
-
-use rankfold_data::Dataset;
+use rankfold_data::{Dataset, Split};
 use rankfold_graph::Graph;
 use rankfold_torch::{Device, Executor, Metrics, Options, check_finite, evaluate};
 use serde::Serialize;
 
-use crate::args::PreparationArgs;
+use crate::args::{DataArgs, PreparationArgs};
 use crate::data;
 use crate::failure::Outcome;
 use crate::interrupt;
@@ -39,6 +37,23 @@ impl From<Metrics> for Scores {
     }
 }
 
+/// Accuracy of a graph on a split; none where no data were given or they have no labels.
+pub(crate) fn on(
+    graph: &Graph,
+    args: &DataArgs,
+    split: &Split,
+    device: Device,
+) -> Outcome<Option<Scores>> {
+    let Some(spec) = &args.data else {
+        return Ok(None);
+    };
+    let data = data::open(spec, graph, &args.how, split, None)?;
+    if !data.labelled() {
+        return Ok(None);
+    }
+    measure(graph, data, &args.how, 250, device).map(Some)
+}
+
 /// Accuracy of a graph on labelled data, with a progress bar.
 pub(crate) fn measure(
     graph: &Graph,
@@ -60,10 +75,7 @@ pub(crate) fn measure(
         bar.set_position(tally.images as u64);
         let share = 100.0 * tally.first as f64 / tally.images as f64;
         bar.set_message(format!("top-1 {share:.2} %"));
-        match interrupt::requested() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+        interrupt::flow()
     });
     bar.finish_and_clear();
     Ok(metrics?.into())

@@ -5,9 +5,11 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use rankfold_compress::{Budget, CurveOptions, Form, LayerRank, Limit, Request, Resource, Select};
+use rankfold_graph::Graph;
 use serde::Deserialize;
 
 use crate::failure::{Failure, Kind, Outcome};
+use crate::swept::{AverageRank, SweptArgs};
 
 /// How much smaller, and how the ranks are chosen.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +20,9 @@ pub(crate) struct BudgetArgs {
     /// How ranks are chosen within a budget
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     select: SelectArg,
+
+    #[command(flatten)]
+    swept: SweptArgs,
 
     /// Forms that layers may take
     #[arg(long, value_delimiter = ',', value_name = "FORM,FORM")]
@@ -63,6 +68,14 @@ struct LimitArgs {
     #[arg(long, value_name = "conv=R,fc=R")]
     uniform_rank: Option<UniformRank>,
 
+    /// Averages of the ranks that --select sensitivity shares out, as conv=150,fc=300
+    #[arg(long, value_name = "conv=R,fc=R")]
+    average_rank: Option<AverageRank>,
+
+    /// The points of accuracy that may be lost at most, as 0.5: the smallest model that a sweep promises it of
+    #[arg(long, value_name = "POINTS")]
+    max_drop: Option<Percent>,
+
     /// A TOML file of layers and ranks, one `"layer" = rank` a line
     #[arg(long, value_name = "FILE")]
     ranks: Option<PathBuf>,
@@ -84,6 +97,12 @@ enum SelectArg {
     Energy,
     /// The paper's forms at ranks in proportion to EVBMF estimates
     Evbmf,
+    /// All forms compete by what a sweep measured
+    Curves,
+    /// Every layer loses as much, by what a sweep measured
+    Greedy,
+    /// The paper's forms at ranks in proportion to what each layer alone loses
+    Sensitivity,
 }
 
 impl From<SelectArg> for Select {
@@ -96,6 +115,9 @@ impl From<SelectArg> for Select {
             SelectArg::Proportional => Self::Proportional,
             SelectArg::Energy => Self::Energy,
             SelectArg::Evbmf => Self::Evbmf,
+            SelectArg::Curves => Self::Curves,
+            SelectArg::Greedy => Self::Greedy,
+            SelectArg::Sensitivity => Self::Sensitivity,
         }
     }
 }
@@ -110,6 +132,8 @@ impl BudgetArgs {
             || limit.size.is_some()
             || limit.energy.is_some()
             || limit.uniform_rank.is_some()
+            || limit.average_rank.is_some()
+            || limit.max_drop.is_some()
             || limit.ranks.is_some()
     }
 
@@ -118,18 +142,21 @@ impl BudgetArgs {
         self.limit.size.map(|Size(bytes)| bytes)
     }
 
-    /// The request, with numbers stored in so many bytes each.
-    pub(crate) fn request(&self, element_bytes: u64) -> Outcome<Request> {
-        let (budget, words) = self.budget()?;
-        let fixed = matches!(budget, Budget::Ranks(_) | Budget::UniformRank { .. });
-        if fixed && self.select != SelectArg::Auto {
-            return Err(
-                Failure::usage("--select chooses ranks, and the ranks are given")
-                    .hint("leave --select out, or give a budget instead of ranks"),
-            );
-        }
+    /// An error where no budget was given, or one that does not go with the selection.
+    pub(crate) fn check(&self) -> Outcome {
+        self.chosen().map(|_| ())
+    }
+
+    /// The points of accuracy that may be lost, where that is the budget.
+    pub(crate) fn max_drop(&self) -> Option<f64> {
+        self.limit.max_drop.map(|Percent(points)| points)
+    }
+
+    /// The request for a graph, with numbers stored in so many bytes each.
+    pub(crate) fn request(&self, graph: &Graph, element_bytes: u64) -> Outcome<Request> {
+        let (budget, select, words) = self.chosen()?;
         let mut request = Request::new(budget);
-        request.select = self.select.into();
+        request.select = select;
         request.only = self.only.clone();
         request.skip = self.skip.clone();
         request.element_bytes = element_bytes;
@@ -141,7 +168,26 @@ impl BudgetArgs {
         if !self.forms.is_empty() {
             request.forms = self.forms.clone();
         }
+        self.swept.tell(&mut request, graph)?;
         Ok(request)
+    }
+
+    /// Budget and selection, and both in words.
+    fn chosen(&self) -> Outcome<(Budget, Select, String)> {
+        let (budget, words) = self.budget()?;
+        let fixed = matches!(budget, Budget::Ranks(_) | Budget::UniformRank { .. });
+        if fixed && self.select != SelectArg::Auto {
+            return Err(
+                Failure::usage("--select chooses ranks, and the ranks are given")
+                    .hint("leave --select out, or give a budget instead of ranks"),
+            );
+        }
+        let select = self.swept.select(self.select.into(), &budget)?;
+        let words = match select {
+            Select::Auto => words,
+            select => format!("{words}, selected by {}", select.name()),
+        };
+        Ok((budget, select, words))
     }
 
     fn budget(&self) -> Outcome<(Budget, String)> {
@@ -182,6 +228,21 @@ impl BudgetArgs {
                 Budget::UniformRank { conv, fc },
                 format!("uniform-rank {}", words.join(",")),
             )
+        } else if let Some(AverageRank { conv, fc }) = limit.average_rank {
+            let part = |name, rank: Option<f64>| rank.map(|r| format!("{name}={r}"));
+            let words: Vec<String> = [part("conv", conv), part("fc", fc)]
+                .into_iter()
+                .flatten()
+                .collect();
+            (
+                Budget::AverageRank { conv, fc },
+                format!("average-rank {}", words.join(",")),
+            )
+        } else if let Some(Percent(points)) = limit.max_drop {
+            (
+                Budget::MaxDrop(points / 100.0),
+                format!("max-drop {points}"),
+            )
         } else if let Some(file) = &limit.ranks {
             (
                 Budget::Ranks(read_ranks(file)?),
@@ -190,7 +251,7 @@ impl BudgetArgs {
         } else {
             return Err(Failure::usage("no budget was given").hint(
                 "give one of --params-removed, --params, --macs, --size, --energy, \
-                 --uniform-rank, --ranks or --plan",
+                 --uniform-rank, --average-rank, --max-drop, --ranks or --plan",
             ));
         })
     }

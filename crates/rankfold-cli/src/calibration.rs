@@ -64,6 +64,16 @@ impl Calibration {
         }))
     }
 
+    /// The inputs.
+    pub(crate) fn inputs(&self) -> &Dataset {
+        &self.inputs
+    }
+
+    /// How many of them run at a time.
+    pub(crate) fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
     /// Which inputs these are, in words that tell them from others.
     pub(crate) fn identity(&self) -> String {
         format!(

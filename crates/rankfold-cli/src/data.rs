@@ -31,14 +31,23 @@ pub(crate) fn open(
     split: &rankfold_data::Split,
     limit: Option<usize>,
 ) -> Outcome<Dataset> {
-    let size = image_size(graph, how)?;
-    let data = Dataset::open(spec, split, size)?;
+    let data = unchecked(spec, graph, how, split)?;
     let data = match limit {
         Some(limit) => data.limit(limit)?,
         None => data,
     };
     check_classes(graph, &data)?;
     Ok(data)
+}
+
+/// The same whatever classes the graph tells apart.
+pub(crate) fn unchecked(
+    spec: &rankfold_data::DataSpec,
+    graph: &Graph,
+    how: &PreparationArgs,
+    split: &rankfold_data::Split,
+) -> Outcome<Dataset> {
+    Ok(Dataset::open(spec, split, image_size(graph, how)?)?)
 }
 
 /// How many items the model takes at a time, where it was exported for one number of them only.

@@ -8,6 +8,7 @@ use rankfold_compress::CompressError;
 use rankfold_data::DataError;
 use rankfold_finetune::FinetuneError;
 use rankfold_formats::{FormatError, OnnxFault};
+use rankfold_report::ReportError;
 use rankfold_torch::{DeviceError, TorchError};
 use rankfold_zoo::ZooError;
 
@@ -207,9 +208,34 @@ impl From<FinetuneError> for Failure {
         match error {
             FinetuneError::Torch(error) => error.into(),
             FinetuneError::Data(error) => error.into(),
+            FinetuneError::Format(error) => (*error).into(),
             FinetuneError::Stopped => Self::interrupted(),
-            error => Self::new(Kind::Inside, chain(&error)),
+            error => {
+                let kind = match error {
+                    FinetuneError::OtherTraining { .. } => Kind::Usage,
+                    FinetuneError::Checkpoint { .. } | FinetuneError::OtherNetwork => Kind::BadFile,
+                    _ => Kind::Inside,
+                };
+                let hint = error.hint();
+                Self::new(kind, chain(&error)).maybe_hint(hint)
+            }
         }
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        let kind = match &error {
+            ReportError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Kind::Missing
+            }
+            ReportError::Io { .. } => Kind::Inside,
+            ReportError::NotFolder { .. } => Kind::Usage,
+            ReportError::Nothing { .. }
+            | ReportError::Syntax { .. }
+            | ReportError::Value { .. } => Kind::BadFile,
+        };
+        Self::new(kind, chain(&error)).maybe_hint(error.hint())
     }
 }
 
@@ -224,6 +250,11 @@ impl From<CompressError> for Failure {
             | CompressError::OpenSize { .. }
             | CompressError::NothingToDo
             | CompressError::Glob { .. }
+            | CompressError::SweepModel { .. }
+            | CompressError::SweepUnfinished { .. }
+            | CompressError::SweepLabels
+            | CompressError::SweepProtocol { .. }
+            | CompressError::Loss { .. }
             | CompressError::Select { .. } => Kind::Usage,
             CompressError::PlanSyntax { .. }
             | CompressError::PlanModel { .. }
@@ -241,6 +272,14 @@ impl From<CompressError> for Failure {
                 Some("give a budget in parameters, or a model whose input size is fixed")
             }
             CompressError::PlanModel { .. } => Some("make a plan for this model: `rankfold plan`"),
+            CompressError::SweepModel { .. } => Some("sweep this model: `rankfold sweep`"),
+            CompressError::SweepUnfinished { .. } => Some(
+                "go on with it by the same command, or join its parts: `rankfold sweep --merge`",
+            ),
+            CompressError::SweepLabels => Some("sweep on data with labels"),
+            CompressError::SweepProtocol { .. } => Some(
+                "`--select curves` and `greedy` read curves, `sensitivity` the paper's protocol",
+            ),
             CompressError::UnknownLayer { .. } => Some("`rankfold inspect` lists the layers"),
             _ => None,
         };

@@ -14,6 +14,7 @@ use rankfold_formats::{
     with_module_names, write_model, write_safetensors,
 };
 use rankfold_graph::{DType, Graph, Tensor};
+use rankfold_report::{Folder, Report as Page};
 use sha2::{Digest, Sha256};
 
 use crate::calibration::Calibration;
@@ -22,6 +23,11 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::model::Loaded;
 use crate::record::{Record, Report};
 use crate::sameness::{self, Sameness};
+
+/// The folder of finished factors.
+const FACTORS: &str = "factors";
+/// What the folders of trainings begin with.
+const COURSE: &str = "course-";
 
 /// A folder that is being made.
 #[derive(Debug)]
@@ -83,19 +89,35 @@ impl OutFolder {
     }
 
     fn factors(&self) -> PathBuf {
-        self.partial.join("factors")
+        self.partial.join(FACTORS)
     }
 
-    /// Removes all but the finished factors.
+    /// Where the checkpoints of a training are kept until the folder is finished.
+    pub(crate) fn course(&self, name: &'static str) -> PathBuf {
+        self.partial.join(format!("{COURSE}{name}"))
+    }
+
+    /// A file that will be in the folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.partial.join(name)
+    }
+
+    /// Forgets all that an earlier run left to go on from.
+    pub(crate) fn restart(&self) -> Outcome {
+        for path in kept(&self.partial) {
+            fs::remove_dir_all(&path).map_err(|e| Failure::io(&path, &e))?;
+        }
+        let factors = self.factors();
+        fs::create_dir_all(&factors).map_err(|e| Failure::io(&factors, &e))
+    }
+
+    /// Removes all files but those that an earlier run left to go on from.
     fn clear(&self) {
-        let Ok(entries) = fs::read_dir(&self.partial) else {
-            return;
-        };
-        for entry in entries
-            .flatten()
-            .filter(|entry| entry.file_name() != "factors")
-        {
-            let _ = fs::remove_file(entry.path());
+        let kept = kept(&self.partial);
+        let entries = fs::read_dir(&self.partial).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        for path in paths.filter(|path| !kept.contains(path)) {
+            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
         }
     }
 
@@ -194,19 +216,55 @@ impl OutFolder {
         })
     }
 
-    /// Adds the report and puts the folder in its place.
+    /// Adds the weights of another network of the same making.
+    pub(crate) fn also(
+        &self,
+        name: &str,
+        graph: &Graph,
+        record: &Record,
+        dtype: Option<DType>,
+    ) -> Outcome {
+        let named = with_module_names(graph).map_err(|e| Failure::new(Kind::Inside, e))?;
+        Ok(write_model(
+            &self.file(name),
+            &named,
+            &record.stored(),
+            dtype,
+        )?)
+    }
+
+    /// Adds the report and puts the folder in its place. What one could go on from goes last, so that
+    /// no moment loses the work.
     pub(crate) fn finish(&self, report: &Report) -> Outcome {
         self.text("report.json", &report.json()?)?;
-        let factors = self.factors();
-        fs::remove_dir_all(&factors).map_err(|e| Failure::io(&factors, &e))?;
+        self.page()?;
         let failed = |e: std::io::Error| Failure::io(&self.target, &e);
-        if self.force && self.target.exists() {
-            let old = self.partial.with_extension("old");
+        let old = self.partial.with_extension("old");
+        let replaced = self.force && self.target.exists();
+        if replaced {
             fs::rename(&self.target, &old).map_err(failed)?;
-            fs::rename(&self.partial, &self.target).map_err(failed)?;
-            return fs::remove_dir_all(&old).map_err(|e| Failure::io(&old, &e));
         }
-        fs::rename(&self.partial, &self.target).map_err(failed)
+        fs::rename(&self.partial, &self.target).map_err(failed)?;
+        let finished = kept(&self.target).into_iter();
+        for path in finished.chain(replaced.then_some(old)) {
+            fs::remove_dir_all(&path).map_err(|e| Failure::io(&path, &e))?;
+        }
+        Ok(())
+    }
+
+    /// Adds report.html, its plots, and their numbers to report.json.
+    fn page(&self) -> Outcome {
+        let name = self.target.file_name().unwrap_or_default();
+        let folder = Folder {
+            name: name.to_string_lossy().into_owned(),
+            ..Folder::read(&self.partial)?
+        };
+        let plots = self.partial.join("plots");
+        fs::create_dir_all(&plots).map_err(|e| Failure::io(&plots, &e))?;
+        for (name, text) in Page::of(&[folder]).files() {
+            self.text(&name, &text)?;
+        }
+        Ok(())
     }
 
     fn text(&self, name: &str, text: &str) -> Outcome {
@@ -215,11 +273,24 @@ impl OutFolder {
     }
 }
 
-/// Work that ended before any factor was finished leaves nothing behind; finished factors stay.
+/// What a run leaves in its folder to go on from.
+fn kept(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let is_kept = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name == FACTORS || name.starts_with(COURSE))
+    };
+    paths.filter(is_kept).collect()
+}
+
+/// Work that ended before there was anything to go on from leaves nothing behind.
 impl Drop for OutFolder {
     fn drop(&mut self) {
         self.clear();
-        let _ = fs::remove_dir(self.factors());
+        for path in kept(&self.partial) {
+            let _ = fs::remove_dir(path);
+        }
         let _ = fs::remove_dir(&self.partial);
     }
 }

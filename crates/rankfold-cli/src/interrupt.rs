@@ -1,5 +1,6 @@
 //! Ctrl-C: the first asks the work at hand to stop, the second ends the process.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::failure::{Failure, Outcome};
@@ -19,6 +20,14 @@ pub(crate) fn listen() {
 /// True once the user has asked to stop.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
+}
+
+/// What a loop should do: end, once the user has asked to stop.
+pub(crate) fn flow() -> ControlFlow<()> {
+    match requested() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }
 
 /// The flag itself, for those who watch it.

@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod args;
+mod background;
 mod budget;
 mod calibration;
 mod commands;
@@ -17,6 +18,12 @@ mod progress;
 mod record;
 mod sameness;
 mod sized;
+mod sweep;
+mod swept;
+mod trained;
+mod training;
+mod tuning;
+mod verification;
 
 use std::process::ExitCode;
 

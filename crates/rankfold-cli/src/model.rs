@@ -32,6 +32,17 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// A model that comes from no file.
+    pub(crate) fn made(graph: Graph) -> Self {
+        Self {
+            graph,
+            record: Map::new(),
+            path: None,
+            origin: None,
+            simplified: None,
+        }
+    }
+
     /// The model without what inference does not need; says what was taken out.
     pub(crate) fn simplify(mut self) -> Outcome<Self> {
         let (graph, removed) = simplify(&self.graph)?;
@@ -104,13 +115,7 @@ pub(crate) fn load(model: &Path, arch: &ArchArgs) -> Outcome<Loaded> {
         ..Options::default()
     };
     if let Some(name) = model.to_str().and_then(|text| text.strip_prefix("zoo:")) {
-        return Ok(Loaded {
-            graph: rankfold_zoo::build(name, &options)?,
-            record: Map::new(),
-            path: None,
-            origin: None,
-            simplified: None,
-        });
+        return Ok(Loaded::made(rankfold_zoo::build(name, &options)?));
     }
     let model = &file_of(model);
     if let Some(format) = Format::of(FileKind::detect(model)?) {

@@ -7,6 +7,7 @@ use rankfold_torch::TorchProbe;
 
 use crate::failure::Outcome;
 use crate::interrupt;
+use crate::output::note;
 use crate::progress;
 
 /// Second moments of every layer's inputs, where there is a model to run and data to run it on.
@@ -19,8 +20,20 @@ pub(crate) fn statistics(graph: &Graph, probe: Option<&mut TorchProbe>) -> Outco
         .filter(|layer| layer.fixed.is_none())
         .map(|layer| layer.name)
         .collect();
+    statistics_at(graph, &layers, probe)
+}
+
+/// Second moments of the inputs of the named layers.
+pub(crate) fn statistics_at(
+    graph: &Graph,
+    layers: &[String],
+    probe: &mut TorchProbe,
+) -> Outcome<Statistics> {
+    if layers.is_empty() {
+        return Ok(Statistics::new());
+    }
     let bar = progress::bar("calibrating", 1);
-    let statistics = probe.statistics(graph, &layers);
+    let statistics = probe.statistics(graph, layers);
     bar.finish_and_clear();
     Ok(statistics?)
 }
@@ -37,5 +50,15 @@ pub(crate) fn plan(graph: &Graph, request: &Request, statistics: &Statistics) ->
     let planned = choose(graph, request, statistics, control, &finished);
     bar.finish_and_clear();
     interrupt::check()?;
-    Ok(planned?)
+    let planned = planned?;
+    if let Some(expected) = planned.expected {
+        let lost = expected.drop.map_or_else(String::new, |drop| {
+            format!(", {:.2} points of accuracy lost", 100.0 * drop)
+        });
+        note(format!(
+            "expected by the sweep: divergence {:.4}{lost}",
+            expected.divergence
+        ));
+    }
+    Ok(planned)
 }

@@ -1,11 +1,12 @@
 //! What was done, for the file, for `report.json` and for the eyes.
 
-use rankfold_compress::{Layer, Outcome as LayerOutcome, Plan, Rank, kept_cost};
+use rankfold_compress::{Form, Layer, Outcome as LayerOutcome, Plan, is_part_of, kept_cost};
 use rankfold_graph::{Cost, CostModel, Graph};
-use serde::Serialize;
+use rankfold_report::{Goal, Layer as Row, Machine};
 use serde_json::{Map, Value, json};
 
 use crate::accuracy::Scores;
+use crate::background::{Background, spectra};
 use crate::calibration::Calibration;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::folder::Written;
@@ -69,31 +70,31 @@ impl Record {
     }
 
     /// The report, once both models are measured.
-    pub(crate) fn report(self, before: Side, after: Side, old: &Graph, new: &Written) -> Report {
-        let rows = rows(&self.plan, &self.outcomes, old, &new.graph);
+    pub(crate) fn report(
+        self,
+        before: Side,
+        after: Side,
+        old: &Graph,
+        new: &Written,
+        background: Background,
+    ) -> Report {
+        let mut rows = rows(&self.plan, &self.outcomes, old, &new.graph);
+        let mut spectra = spectra(old, &self.plan);
+        for row in &mut rows {
+            row.curves = background.curves(&row.name, &self.plan);
+            let own = spectra.iter().position(|(name, _)| *name == row.name);
+            row.spectrum = own.map(|place| spectra.swap_remove(place).1);
+        }
         Report {
             before,
             after,
             rows,
+            goal: background.goal,
+            machine: background.machine,
             files: new.files.clone(),
             record: self,
         }
     }
-}
-
-/// What became of a layer, in numbers.
-#[derive(Debug, Clone, Serialize)]
-struct Row {
-    name: String,
-    form: String,
-    rank: Option<Rank>,
-    shape: [usize; 4],
-    parameters: [u64; 2],
-    macs: [u64; 2],
-    bytes: [u64; 2],
-    weight_error: Option<f64>,
-    response_error: Option<f64>,
-    refused: Vec<String>,
 }
 
 /// Before and after.
@@ -102,6 +103,8 @@ pub(crate) struct Report {
     before: Side,
     after: Side,
     rows: Vec<Row>,
+    goal: Option<Goal>,
+    machine: Machine,
     files: Vec<(String, u64)>,
     record: Record,
 }
@@ -111,13 +114,7 @@ fn rows(plan: &Plan, outcomes: &[LayerOutcome], old: &Graph, new: &Graph) -> Vec
     let of_layer = |name: &str| {
         let mut sum = Cost::default();
         for (node, cost) in new.nodes().iter().zip(&costs) {
-            let part = node.name.strip_prefix(name).is_some_and(|rest| {
-                rest.is_empty()
-                    || rest
-                        .strip_prefix('.')
-                        .is_some_and(|n| n.parse::<usize>().is_ok())
-            });
-            if part {
+            if is_part_of(&node.name, name) {
                 sum += *cost;
             }
         }
@@ -134,9 +131,9 @@ fn rows(plan: &Plan, outcomes: &[LayerOutcome], old: &Graph, new: &Graph) -> Vec
             let before = node.and_then(|i| old.costs(CostModel::True).map(|costs| costs[i]));
             Row {
                 name: layer.name.clone(),
-                form: outcome.map_or("keep", |o| o.form.name()).to_owned(),
+                form: outcome.map_or(Form::Keep, |o| o.form),
                 rank: outcome.and_then(|outcome| outcome.rank),
-                shape: layer.shape,
+                shape: layer.shape.map(|size| size as u64),
                 parameters: [
                     before.map_or(own.parameters, |c| c.parameters),
                     after.parameters,
@@ -146,6 +143,8 @@ fn rows(plan: &Plan, outcomes: &[LayerOutcome], old: &Graph, new: &Graph) -> Vec
                 weight_error: distance.map(|d| d.weight),
                 response_error: distance.and_then(|d| d.response),
                 refused: (plan.layer(&layer.name)).map_or_else(Vec::new, |l| l.refused.clone()),
+                spectrum: None,
+                curves: Vec::new(),
             }
         })
         .collect()
@@ -176,6 +175,9 @@ impl Report {
             .iter()
             .map(|(name, bytes)| (name.clone(), json!(bytes)));
         let report = json!({
+            "model": self.record.plan.model,
+            "budget": self.goal,
+            "machine": self.machine,
             "before": side(&self.before),
             "after": side(&self.after),
             "files": files.collect::<Map<String, Value>>(),
@@ -192,14 +194,14 @@ impl Report {
             true => grouped(before),
             false => format!("{} → {}", grouped(before), grouped(after)),
         };
-        let error = |row: &Row| match (row.response_error.or(row.weight_error), row.rank) {
+        let error = |row: &Row| match (row.error(), row.rank) {
             (Some(error), Some(_)) => format!("{error:.4}"),
             _ => String::new(),
         };
         let rows = self.rows.iter().map(|row| {
             vec![
                 row.name.clone(),
-                row.form.clone(),
+                row.form.to_string(),
                 row.rank.map(|rank| rank.to_string()).unwrap_or_default(),
                 arrow(row.parameters),
                 arrow(row.macs),
@@ -220,7 +222,8 @@ impl Report {
         format!("{layers}\n\n{}", self.totals())
     }
 
-    fn totals(&self) -> String {
+    /// Both models in total.
+    pub(crate) fn totals(&self) -> String {
         let (before, after) = (&self.before, &self.after);
         let removed = |old: u64, new: u64| match new <= old {
             true => format!("{} % removed", percent(old - new, old)),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{command, listing, succeeds};
+use support::{command, files, in_own_mounts, listing, send, succeeds};
 
 /// Long enough for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -63,12 +63,6 @@ fn finished(folder: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
         .collect()
-}
-
-fn send(signal: &str, child: &Child) {
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
-    assert!(sent.success());
 }
 
 /// How many layers a run says that it found finished.
@@ -145,28 +139,14 @@ fn killed_work_goes_on_and_ends_as_if_nothing_had_happened() {
     assert!(resumed(&said) >= kept.max(2), "{said}");
     let (_, said) = succeeds(&slow(other.path()), other.path());
     assert_eq!(resumed(&said), 0, "{said}");
-    for name in listing(&other.path().join("out")) {
+    for name in files(&other.path().join("out")) {
         let read = |folder: &Path| fs::read(folder.join("out").join(&name)).unwrap();
-        assert!(read(at) == read(other.path()), "{name} differs");
+        assert!(read(at) == read(other.path()), "{} differs", name.display());
     }
-    assert_eq!(listing(&at.join("out")), listing(&other.path().join("out")));
+    assert_eq!(files(&at.join("out")), files(&other.path().join("out")));
 }
 
 const SMALL: &str = "\"layer1.0.conv1\" = 8\n";
-
-/// Runs a shell script in namespaces of its own, where it may mount; none where that is not possible.
-fn in_own_mounts(script: &str, folder: &Path) -> Option<i32> {
-    let possible = Command::new("unshare").args(["-rm", "true"]).output();
-    if !possible.is_ok_and(|output| output.status.success()) {
-        return None;
-    }
-    let status = Command::new("unshare")
-        .args(["-rm", "sh", "-euc", script, env!("CARGO_BIN_EXE_rankfold")])
-        .current_dir(folder)
-        .status()
-        .unwrap();
-    status.code()
-}
 
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing_half_written() {

@@ -41,6 +41,8 @@ fn an_onnx_model_comes_back_as_one() {
             "model.py",
             "model.safetensors",
             "plan.toml",
+            "plots",
+            "report.html",
             "report.json"
         ]
     );

@@ -11,7 +11,7 @@ use crate::form::{Form, Rank};
 use crate::layer::{Kind, Layer};
 use crate::plan::{LayerPlan, Plan, find};
 use crate::probe::{LayerStatistics, Statistics};
-use crate::rules::{Context, Distance, Rule, distance, mean_shift, rule};
+use crate::rules::{Context, Distance, Kernels, Rule, distance, mean_shift, rule};
 
 /// Keeps finished factors, so that interrupted work goes on where it stopped.
 pub trait FactorStore: Sync {
@@ -73,18 +73,11 @@ pub fn apply(
     jobs.sort_by_key(|(_, _, _, layer)| std::cmp::Reverse(layer.kernel_len()));
     let run = |(place, planned, rule, layer): &(usize, &LayerPlan, &dyn Rule, &Layer)| {
         let statistics = statistics.get(&layer.name);
-        let context = Context {
-            statistics,
-            refinement: REFINEMENT,
-            work: Some(WORK),
-            seed: plan.seed,
-            threads: if jobs.len() == 1 {
-                Threads::Pool
-            } else {
-                Threads::Serial
-            },
-            control,
+        let threads = match jobs.len() {
+            1 => Threads::Pool,
+            _ => Threads::Serial,
         };
+        let context = final_context(statistics, plan.seed, threads, control);
         let done = decompose(graph, layer, *rule, planned, store, &context)?;
         finished(&layer.name);
         Ok((*place, done))
@@ -114,11 +107,29 @@ pub fn apply(
     Ok((rewritten, outcomes))
 }
 
+/// How factors that are kept are made.
+pub(crate) fn final_context<'a>(
+    statistics: Option<&'a LayerStatistics>,
+    seed: u64,
+    threads: Threads,
+    control: Control<'a>,
+) -> Context<'a> {
+    Context {
+        statistics,
+        refinement: REFINEMENT,
+        work: Some(WORK),
+        seed,
+        threads,
+        control,
+    }
+}
+
 /// The factors of one layer, ready to be written into the graph.
-struct Decomposed {
+#[derive(Clone)]
+pub(crate) struct Decomposed {
     stages: Vec<(StageOutline, Array4<f32>)>,
     shift: Option<Array1<f64>>,
-    distance: Distance,
+    pub(crate) distance: Distance,
 }
 
 fn decompose(
@@ -139,17 +150,34 @@ fn decompose(
             kernels
         }
     };
+    let statistics = context.statistics;
+    Ok(decomposed(layer, rule, rank, &kernel, kernels, statistics))
+}
+
+/// Factors with what they lose of the layer.
+pub(crate) fn decomposed(
+    layer: &Layer,
+    rule: &dyn Rule,
+    rank: Rank,
+    kernel: &Array4<f32>,
+    kernels: Kernels,
+    statistics: Option<&LayerStatistics>,
+) -> Decomposed {
     let approximation = rule.reconstruct(layer, &kernels);
-    let shift = |statistics: &LayerStatistics| mean_shift(&kernel, &approximation, statistics);
-    Ok(Decomposed {
-        distance: distance(&kernel, &approximation, context.statistics),
-        shift: context.statistics.map(shift),
+    let shift = |statistics: &LayerStatistics| mean_shift(kernel, &approximation, statistics);
+    Decomposed {
+        distance: distance(kernel, &approximation, statistics),
+        shift: statistics.map(shift),
         stages: rule.outline(layer, rank).into_iter().zip(kernels).collect(),
-    })
+    }
 }
 
 /// Puts a chain of smaller layers in a layer's place.
-fn rewrite(graph: &mut Graph, layer: &Layer, done: Decomposed) -> Result<(), CompressError> {
+pub(crate) fn rewrite(
+    graph: &mut Graph,
+    layer: &Layer,
+    done: Decomposed,
+) -> Result<(), CompressError> {
     let unknown = || CompressError::UnknownLayer {
         name: layer.name.clone(),
         nearest: None,

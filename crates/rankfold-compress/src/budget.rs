@@ -66,6 +66,17 @@ pub enum Budget {
         /// For linear layers; they are kept where it is missing.
         fc: Option<usize>,
     },
+    /// Ranks in proportion to sensitivities, with these averages.
+    AverageRank {
+        /// Of convolutions; they are kept where it is missing.
+        conv: Option<f64>,
+        /// Of linear layers; they are kept where it is missing.
+        fc: Option<f64>,
+    },
+    /// The fewest parameters at which at most this share of the answers, expected from a sweep, turns wrong.
+    MaxDrop(f64),
+    /// The fewest parameters at which the divergences of the layers, from a sweep, add up to at most this.
+    MaxDivergence(f64),
     /// A rank for every layer named; the others are kept.
     Ranks(Vec<LayerRank>),
 }

@@ -12,6 +12,7 @@ use crate::form::{Form, Rank};
 use crate::layer::Layer;
 use crate::probe::Statistics;
 use crate::rules::{Context, Distance, Kernels, RULES, Rule, as_matrix, distance};
+use crate::sweep::Answer;
 
 /// A layer in one form at one rank: what it costs and what it loses.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,6 +27,8 @@ pub struct Point {
     pub distance: Distance,
     /// True where the distance was measured, false where it lies between two measured ranks.
     pub measured: bool,
+    /// How the network answers with this layer alone so; none where no sweep tells.
+    pub answer: Option<Answer>,
 }
 
 /// All that a layer can become.
@@ -119,6 +122,7 @@ fn layer_curves(
             damage: Some(0.0),
         },
         measured: true,
+        answer: None,
     };
     let mut curves = LayerCurves {
         layer: layer.clone(),
@@ -176,7 +180,7 @@ fn form_points(
     if let Err(refusal) = rule.applies(layer) {
         return Ok(Err(refusal));
     }
-    let scales = match rank_scales(rule, layer, options) {
+    let scales = match rank_scales(rule, layer, options.floor) {
         Ok(scales) => scales,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -195,6 +199,7 @@ fn form_points(
             cost: rule.cost(layer, rank),
             distance: between(&grid, &measured, scale),
             measured: grid.contains(&scale),
+            answer: None,
         }
     });
     let mut points: Vec<Point> = points.collect();
@@ -228,10 +233,10 @@ fn distances(
 }
 
 /// Every rank from the floor to the last that has fewer parameters or fewer multiply-accumulates than the layer.
-fn rank_scales(
+pub(crate) fn rank_scales(
     rule: &dyn Rule,
     layer: &Layer,
-    options: &CurveOptions,
+    floor: f64,
 ) -> Result<Vec<usize>, Refusal> {
     let full = rule.full_rank(layer).largest();
     let own = kept_cost(layer);
@@ -247,7 +252,7 @@ fn rank_scales(
             rank: rule.rank_at(layer, 1),
         });
     };
-    let floor = ((last as f64 * options.floor).ceil() as usize).clamp(1, last);
+    let floor = ((last as f64 * floor).ceil() as usize).clamp(1, last);
     let mut scales: Vec<usize> = (floor..=last).filter(|s| s.is_multiple_of(step)).collect();
     if scales.is_empty() {
         scales.push(last);

@@ -146,6 +146,47 @@ pub enum CompressError {
         /// What it needs.
         needs: &'static str,
     },
+    /// A sweep of another model.
+    #[error(
+        "the sweep is of `{sweep}` ({sweep_fingerprint}), this model is `{model}` ({fingerprint})"
+    )]
+    SweepModel {
+        /// The swept model's name.
+        sweep: String,
+        /// Its layers' fingerprint.
+        sweep_fingerprint: String,
+        /// This model's name.
+        model: String,
+        /// This model's fingerprint.
+        fingerprint: String,
+    },
+    /// A sweep that lacks cells.
+    #[error("the sweep is not finished: {missing} of {all} cells are missing")]
+    SweepUnfinished {
+        /// Cells that are not there.
+        missing: usize,
+        /// Cells in all.
+        all: usize,
+    },
+    /// Accuracy is asked of a sweep on data without labels.
+    #[error("the sweep was made on data without labels and tells nothing of accuracy")]
+    SweepLabels,
+    /// A sweep made by another protocol than the selection needs.
+    #[error("expected a sweep by the protocol `{expected}`, found one by `{found}`")]
+    SweepProtocol {
+        /// The protocol that is needed.
+        expected: &'static str,
+        /// That of the sweep.
+        found: &'static str,
+    },
+    /// A sensitivity that is no number.
+    #[error("layer `{layer}`: expected a loss that is a number, found {loss}")]
+    Loss {
+        /// The layer.
+        layer: String,
+        /// What was given.
+        loss: f64,
+    },
     /// Weights that are not finite.
     #[error("layer `{layer}`: weight `{weight}` holds NaN or infinity at index {index}")]
     NonFinite {

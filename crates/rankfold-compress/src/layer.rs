@@ -85,6 +85,14 @@ pub struct Layer {
     pub fixed: Option<Refusal>,
 }
 
+/// Whether a node of a rewritten graph is a layer or one of the factors in its place.
+pub fn is_part_of(node: &str, layer: &str) -> bool {
+    node.strip_prefix(layer).is_some_and(|rest| {
+        let number = rest.strip_prefix('.');
+        rest.is_empty() || number.is_some_and(|number| number.parse::<usize>().is_ok())
+    })
+}
+
 impl Layer {
     /// Every convolution and linear layer of a graph, in order.
     pub fn all(graph: &Graph) -> Vec<Self> {

@@ -17,6 +17,7 @@ mod probe;
 mod reconstruct;
 mod rules;
 mod select;
+mod sweep;
 
 pub use apply::{FactorStore, NoStore, Outcome, apply};
 pub use budget::{Budget, LayerRank, Limit, Resource};
@@ -24,10 +25,14 @@ pub use cost::{LayerCost, StageOutline, chain_cost, kept_cost};
 pub use curves::{CurveOptions, LayerCurves, Point};
 pub use error::{CompressError, Refusal};
 pub use form::{Form, Rank, UnknownForm};
-pub use layer::{Geometry, Kind, Layer};
+pub use layer::{Geometry, Kind, Layer, is_part_of};
 pub use plan::{LayerPlan, PLAN_VERSION, Plan, fingerprint};
 pub use planner::{Planned, Request, plan};
 pub use probe::{LayerStatistics, PairedStatistics, Probe, Statistics};
 pub use reconstruct::reconstruct;
 pub use rules::{Context, Distance, Kernels, RULES, Rule, distance, rule};
-pub use select::{Select, paper_form, paper_ranks};
+pub use select::{RankRange, Select, paper_form, paper_ranks};
+pub use sweep::{
+    Answer, Baseline, Calibrated, Cell, Changed, Evidence, GridRequest, Judge, Protocol,
+    Replacements, SWEEP_VERSION, Share, Sweep, SweptData, SweptForm, SweptLayer, SweptModel, grid,
+};

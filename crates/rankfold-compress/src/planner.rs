@@ -1,5 +1,7 @@
 //! From a request to a plan.
 
+use std::sync::Arc;
+
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use rankfold_decompose::Control;
 use rankfold_graph::{CostModel, Graph, Op};
@@ -13,7 +15,10 @@ use crate::layer::{Kind, Layer};
 use crate::plan::{LayerPlan, Plan, check_rank, find};
 use crate::probe::Statistics;
 use crate::rules::rule;
-use crate::select::{Allowance, Select, at_energy, paper_form, select};
+use crate::select::{
+    Allowance, Select, at_average_rank, at_energy, expected, paper_form, select, smallest,
+};
+use crate::sweep::{Answer, Evidence};
 
 /// What a user wants.
 #[derive(Debug, Clone)]
@@ -34,6 +39,10 @@ pub struct Request {
     pub overhead: Option<u64>,
     /// How curves are measured.
     pub curves: CurveOptions,
+    /// What a sweep tells, for the selections that need one.
+    pub evidence: Option<Arc<Evidence>>,
+    /// What each layer alone loses, where the selection asks for it and it is not the sweep that tells.
+    pub losses: Option<Vec<(String, f64)>>,
     /// The request in words, for the record.
     pub words: String,
 }
@@ -59,8 +68,42 @@ impl Request {
             element_bytes: 4,
             overhead: None,
             curves: CurveOptions::default(),
+            evidence: None,
+            losses: None,
             words: String::new(),
         }
+    }
+
+    /// What is lost at a point of a sweep's curve.
+    pub(crate) fn loss(&self, point: &Point) -> f64 {
+        let judged = self.evidence.as_ref().zip(point.answer.as_ref());
+        judged.map_or(f64::INFINITY, |(evidence, answer)| evidence.loss(answer))
+    }
+
+    /// The sweep whose cells are the curves, where the selection reads them.
+    pub(crate) fn evidence(&self) -> Result<Option<&Evidence>, CompressError> {
+        if !self.select.reads_cells() {
+            return match self.budget {
+                Budget::MaxDrop(_) | Budget::MaxDivergence(_) => Err(CompressError::Select {
+                    select: self.select.name(),
+                    needs: "a budget other than a largest drop",
+                }),
+                _ => Ok(None),
+            };
+        }
+        let evidence = self.evidence.as_deref().ok_or(CompressError::Select {
+            select: self.select.name(),
+            needs: "a sweep",
+        });
+        evidence.map(Some)
+    }
+
+    /// What each layer alone loses.
+    pub(crate) fn losses(&self) -> Result<&[(String, f64)], CompressError> {
+        self.losses.as_deref().ok_or(CompressError::Select {
+            select: Select::Sensitivity.name(),
+            needs: "a sweep by the protocol `paper`, or a file of losses",
+        })
     }
 }
 
@@ -71,6 +114,8 @@ pub struct Planned {
     pub plan: Plan,
     /// The curves of the layers that took part; empty where ranks were given.
     pub curves: Vec<LayerCurves>,
+    /// What the plan is expected to do to the answers, where a sweep tells.
+    pub expected: Option<Answer>,
 }
 
 /// Makes a plan; `finished` is told each layer whose curves are done.
@@ -90,14 +135,29 @@ pub fn plan(
         Budget::UniformRank { conv, fc } => {
             Some(uniform(&layers, &taking_part, first, *conv, *fc)?)
         }
-        Budget::Within { .. } | Budget::Energy(_) => None,
+        Budget::AverageRank { conv, fc } => {
+            let losses = request.losses()?;
+            Some(at_average_rank(graph, &taking_part, losses, *conv, *fc)?)
+        }
+        Budget::Within { .. }
+        | Budget::Energy(_)
+        | Budget::MaxDrop(_)
+        | Budget::MaxDivergence(_) => None,
     };
     if let Some(fixed) = fixed {
         plan.layers = fixed;
         let curves = Vec::new();
-        return Ok(Planned { plan, curves });
+        return Ok(Planned {
+            plan,
+            curves,
+            expected: None,
+        });
     }
-    let candidates = candidates(graph, &layers, &taking_part, request);
+    let forms = match request.select.has_paper_forms() {
+        true => &[][..],
+        false => &request.forms,
+    };
+    let candidates = candidates(graph, &layers, &taking_part, forms);
     if candidates.is_empty() {
         return Err(CompressError::NothingToDo);
     }
@@ -117,19 +177,31 @@ pub fn plan(
         evbmf: request.select == Select::Evbmf,
         ..request.curves.clone()
     };
-    let curves = curves(graph, &candidates, statistics, &options, control, finished)?;
+    let evidence = request.evidence()?;
+    let curves = match evidence {
+        Some(evidence) => evidence.curves(graph, &candidates)?,
+        None => curves(graph, &candidates, statistics, &options, control, finished)?,
+    };
     let points = match &request.budget {
         Budget::Energy(share) => curves.iter().map(|c| at_energy(c, *share)).collect(),
         Budget::Within { resource, limit } => {
             let allowance = allowance(graph, &candidates, *resource, *limit, request);
-            select(&curves, request.select, allowance?)?
+            select(&curves, request, allowance?)?
         }
-        Budget::UniformRank { .. } | Budget::Ranks(_) => Vec::new(),
+        Budget::MaxDrop(drop) => smallest(&curves, request, |answer| Some(answer.drop? <= *drop))?,
+        Budget::MaxDivergence(most) => {
+            smallest(&curves, request, |answer| Some(answer.divergence <= *most))?
+        }
+        Budget::UniformRank { .. } | Budget::AverageRank { .. } | Budget::Ranks(_) => Vec::new(),
     };
     plan.layers = (curves.iter().zip(&points))
         .map(|(curves, point)| planned(curves, point))
         .collect();
-    Ok(Planned { plan, curves })
+    Ok(Planned {
+        expected: evidence.and_then(|evidence| expected(evidence, &points)),
+        plan,
+        curves,
+    })
 }
 
 fn planned(curves: &LayerCurves, point: &Point) -> LayerPlan {
@@ -155,7 +227,7 @@ fn round(error: f64) -> f64 {
 }
 
 /// Which layers the globs let take part.
-fn taking_part(
+pub(crate) fn taking_part(
     layers: &[Layer],
     only: &[String],
     skip: &[String],
@@ -191,32 +263,28 @@ fn globs(patterns: &[String]) -> Result<GlobSet, CompressError> {
 }
 
 /// The first convolution of the network, where its input has at most four channels.
-fn first_conv(layers: &[Layer]) -> Option<usize> {
+pub(crate) fn first_conv(layers: &[Layer]) -> Option<usize> {
     let first = layers.iter().position(|layer| layer.kind != Kind::Linear)?;
     (layers[first].in_channels() <= 4).then_some(first)
 }
 
 /// The layers that may change and the forms that each may take: the first convolution and the last
-/// layer have the paper's own, the others those of the request.
-fn candidates(
+/// layer have the paper's own, the others those asked for, or the paper's where none are.
+pub(crate) fn candidates(
     graph: &Graph,
     layers: &[Layer],
     taking_part: &[bool],
-    request: &Request,
+    forms: &[Form],
 ) -> Vec<(Layer, Vec<Form>)> {
     let first = first_conv(layers);
     let last = last_layer(graph, layers);
-    let baseline = matches!(
-        request.select,
-        Select::Uniform | Select::Proportional | Select::Energy | Select::Evbmf
-    );
     let chosen = layers.iter().enumerate().filter(|(i, _)| taking_part[*i]);
     chosen
         .map(|(i, layer)| {
             let own = Some(i) == first || Some(i) == last;
-            let forms = match own || baseline {
+            let forms = match own || forms.is_empty() {
                 true => vec![paper_form(layer, Some(i) == first)],
-                false => request.forms.clone(),
+                false => forms.to_vec(),
             };
             (layer.clone(), forms)
         })
@@ -343,7 +411,7 @@ fn uniform(
     layers.iter().enumerate().map(plan).collect()
 }
 
-fn at_rank(layer: &Layer, form: Form, rank: Rank) -> Result<LayerPlan, CompressError> {
+pub(crate) fn at_rank(layer: &Layer, form: Form, rank: Rank) -> Result<LayerPlan, CompressError> {
     check_rank(layer, form, Some(rank))?;
     let own = kept_cost(layer);
     let cost = rule(form).map_or(own, |rule| rule.cost(layer, rank));

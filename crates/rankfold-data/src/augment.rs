@@ -1,8 +1,8 @@
 //! Random views of training images.
 
-use crate::DataError;
 use crate::rng::Rng;
 use crate::source::Window;
+use crate::{DataError, Dataset};
 
 /// How a training image is cropped at random.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -50,6 +50,17 @@ impl Augment {
             ratio: (0.75, 4.0 / 3.0),
         },
     };
+
+    /// What networks for inputs of this kind are trained with.
+    pub fn usual(dataset: &Dataset) -> Self {
+        match dataset.inputs().first().map(|(_, shape)| &shape[..]) {
+            Some(&[3, height, width]) if dataset.is_images() => match height.max(width) {
+                0..=64 => Self::CIFAR,
+                _ => Self::IMAGENET,
+            },
+            _ => Self::NONE,
+        }
+    }
 
     /// Whether images stay as they are.
     pub fn is_none(&self) -> bool {

@@ -1,5 +1,6 @@
 //! A data set opened: so many items, each with its inputs and, mostly, its class.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -255,12 +256,55 @@ impl Dataset {
         })
     }
 
+    /// The set in two parts, of which the second has about `n` items, at most half: the set is cut into
+    /// as many even stretches and the seed draws one item from each.
+    pub fn hold_back(&self, n: usize, seed: u64) -> Result<(Self, Self), DataError> {
+        let len = self.len();
+        let n = n.min(len / 2);
+        if n == 0 {
+            return Err(DataError::Empty {
+                what: "a part held back".into(),
+                len,
+            });
+        }
+        let at = |i: usize| (i as u128 * len as u128 / n as u128) as usize;
+        let mut rng = Rng::keyed(&[0x4e1d_bac4, seed]);
+        let held: Vec<usize> = (0..n)
+            .map(|i| at(i) + rng.below((at(i + 1) - at(i)) as u64) as usize)
+            .collect();
+        let mut next = held.iter().copied().peekable();
+        let rest = (0..len).filter(|&i| next.next_if_eq(&i).is_none());
+        Ok((self.pick(rest), self.pick(held.iter().copied())))
+    }
+
     /// The items of these numbers, in this order; an error where there is no such item.
     pub fn select(&self, items: &[usize]) -> Result<Self, DataError> {
         let len = self.len();
         match items.iter().find(|&&index| index >= len) {
             Some(&index) => Err(DataError::Index { index, len }),
             None => Ok(self.pick(items.iter().copied())),
+        }
+    }
+
+    /// The items that none of the other sets has, in their order; an error where nothing is left. A set
+    /// opened from elsewhere, or from another part, has none of them.
+    pub fn without(&self, others: &[&Self]) -> Result<Self, DataError> {
+        let same = |other: &&&Self| {
+            let part = |set: &Self| set.own_parts.then(|| set.split.part());
+            other.spec == self.spec && part(other) == part(self)
+        };
+        let taken: HashSet<usize> = (others.iter().filter(same))
+            .flat_map(|other| (0..other.len()).map(|i| other.selection.get(i)))
+            .collect();
+        let left: Vec<usize> = (0..self.len())
+            .filter(|&i| !taken.contains(&self.selection.get(i)))
+            .collect();
+        match left.is_empty() {
+            true => Err(DataError::Empty {
+                what: format!("what is left of {} {}", self.spec, self.split),
+                len: self.len(),
+            }),
+            false => Ok(self.pick(left.into_iter())),
         }
     }
 

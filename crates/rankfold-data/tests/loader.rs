@@ -261,3 +261,31 @@ fn image_folders_have_parts_classes_and_an_order() {
     assert_eq!(flat.len(), 3);
     assert!(!flat.has_own_parts());
 }
+
+#[test]
+fn what_others_have_is_left_out() {
+    let open = |spec: &str, split: &str| {
+        let split = split.parse().expect("a split");
+        Dataset::open(&spec.parse().expect("a set"), &split, Default::default()).expect("opened")
+    };
+    let all = open("shapes", "train[:100]");
+    let drawn = all.calibration(30, 7).expect("drawn");
+    let listed = open("shapes", "train").select(&[3, 5, 99]).expect("listed");
+    let left = all.without(&[&drawn, &listed]).expect("some are left");
+    let again = left.without(&[&drawn, &listed]).expect("some are left");
+    assert_eq!(again.len(), left.len());
+    assert!((67..=70).contains(&left.len()), "{}", left.len());
+    let labels = |data: &Dataset| (0..data.len()).map(|i| data.label(i)).collect::<Vec<_>>();
+    assert!(left.labelled() && labels(&left).iter().all(Option::is_some));
+    // The same numbers of another part or another set are other items.
+    for (spec, split) in [("shapes", "test[:100]"), ("shapes:1", "train[:100]")] {
+        assert_eq!(all.without(&[&open(spec, split)]).expect("all").len(), 100);
+    }
+    let error = all
+        .without(&[&open("shapes", "train")])
+        .expect_err("nothing is left");
+    assert!(
+        matches!(error, DataError::Empty { len: 100, .. }),
+        "{error}"
+    );
+}

@@ -1,6 +1,9 @@
 //! What training can refuse.
 
+use std::path::PathBuf;
+
 use rankfold_data::DataError;
+use rankfold_formats::FormatError;
 use rankfold_torch::TorchError;
 
 /// Why a network was not trained.
@@ -38,9 +41,61 @@ pub enum FinetuneError {
         /// The student's.
         student: Vec<i64>,
     },
+    /// A checkpoint could not be written or read as a file.
+    #[error(transparent)]
+    Format(Box<FormatError>),
+    /// A checkpoint that is not what it should be.
+    #[error("{}: the training checkpoint cannot be used: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A checkpoint of another training.
+    #[error(
+        "{}: expected a checkpoint of this training, found one of another: its {what} is {found}, here it is {expected}",
+        path.display()
+    )]
+    OtherTraining {
+        /// The file.
+        path: PathBuf,
+        /// In what they differ.
+        what: &'static str,
+        /// What it is here.
+        expected: String,
+        /// What it is there.
+        found: String,
+    },
+    /// A state whose weights are not those of the network.
+    #[error("expected a state of this network's weights, found one of other weights")]
+    OtherNetwork,
     /// The caller asked to stop.
     #[error("stopped")]
     Stopped,
+}
+
+impl FinetuneError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Torch(error) => error.hint(),
+            Self::Diverged { .. } => Some("give a smaller learning rate"),
+            Self::Checkpoint { .. } | Self::OtherNetwork => {
+                Some("forget the checkpoints of the earlier run (--restart)")
+            }
+            Self::OtherTraining { .. } => Some(
+                "give the same options to go on with it, another folder, or forget it (--restart)",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl From<FormatError> for FinetuneError {
+    fn from(error: FormatError) -> Self {
+        Self::Format(Box::new(error))
+    }
 }
 
 /// The result of training.

@@ -1,16 +1,29 @@
 //! Training of compressed networks on libtorch.
 //!
-//! [`distill()`] teaches a compressed network to answer as the original does, without labels.
+//! [`train()`] teaches one network for one stage: from labels, from another network's answers, or from
+//! both. A [`Course`] is a row of stages, before each of which some layers are decomposed.
 
 mod blocks;
-mod distill;
+mod course;
 mod error;
+mod exam;
+mod guard;
+mod loss;
+mod mix;
 mod optimizer;
+mod recipe;
 mod schedule;
-mod step;
+mod stages;
+mod state;
+mod train;
 
 pub use blocks::shared_blocks;
-pub use distill::{Distillation, Progress, distill};
+pub use course::{Course, Graduate, News, StageRecord};
 pub use error::{FinetuneError, Result};
-pub use optimizer::AdamW;
-pub use schedule::Schedule;
+pub use exam::Mark;
+pub use optimizer::{Learner, Method, Optimizer};
+pub use recipe::{Length, Recipe, Teaching};
+pub use schedule::{Fall, Schedule};
+pub use stages::{Freeze, Order, Stage, random_factors, stages};
+pub use state::{Epoch, State};
+pub use train::{Event, Progress, Task, Trained, train};

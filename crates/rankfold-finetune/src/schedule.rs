@@ -2,22 +2,49 @@
 
 use std::f64::consts::PI;
 
-/// A linear warm-up, then half a cosine down to nothing.
+/// How a rate falls from its peak.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fall {
+    /// Not at all.
+    Never,
+    /// Along half a cosine, down to nothing.
+    Cosine,
+    /// By a factor after every so many epochs.
+    Steps {
+        /// The epochs.
+        every: usize,
+        /// The factor.
+        factor: f64,
+    },
+}
+
+/// The rates of one stage.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// The highest rate.
     pub peak: f64,
     /// Steps over which the rate rises.
     pub warm_up: usize,
+    /// How it falls.
+    pub fall: Fall,
     /// Steps in all.
     pub steps: usize,
+    /// Steps of an epoch.
+    pub epoch: usize,
 }
 
 impl Schedule {
     /// The rate of a step, counted from 0.
     pub fn rate(&self, step: usize) -> f64 {
         let rise = ((step + 1) as f64 / self.warm_up.max(1) as f64).min(1.0);
-        let fall = 0.5 * (1.0 + (PI * step as f64 / self.steps.max(1) as f64).cos());
+        let fall = match self.fall {
+            Fall::Never => 1.0,
+            Fall::Cosine => 0.5 * (1.0 + (PI * step as f64 / self.steps.max(1) as f64).cos()),
+            Fall::Steps { every, factor } => {
+                let times = step / self.epoch.max(1) / every.max(1);
+                factor.powi(times.min(i32::MAX as usize) as i32)
+            }
+        };
         self.peak * rise * fall
     }
 }
@@ -26,18 +53,41 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    const WARMED: Schedule = Schedule {
+        peak: 0.1,
+        warm_up: 10,
+        fall: Fall::Cosine,
+        steps: 100,
+        epoch: 20,
+    };
+
     #[test]
     fn rates_rise_to_the_peak_and_fall_to_nothing() {
-        let schedule = Schedule {
-            peak: 0.1,
-            warm_up: 10,
-            steps: 100,
-        };
-        let rates: Vec<f64> = (0..100).map(|step| schedule.rate(step)).collect();
+        let rates: Vec<f64> = (0..100).map(|step| WARMED.rate(step)).collect();
         let highest = rates.iter().copied().fold(0.0, f64::max);
         assert_eq!(rates.iter().position(|&rate| rate == highest), Some(9));
         assert!(highest > 0.09 && highest <= 0.1, "{highest}");
         assert!((rates[0] - 0.01).abs() < 1e-4 && rates[99] < 1e-4);
         assert!(rates[9..].windows(2).all(|pair| pair[1] < pair[0]));
+    }
+
+    #[test]
+    fn steps_fall_after_whole_epochs() {
+        let schedule = Schedule {
+            warm_up: 0,
+            fall: Fall::Steps {
+                every: 2,
+                factor: 0.1,
+            },
+            ..WARMED
+        };
+        for (step, rate) in [(0, 0.1), (39, 0.1), (40, 0.01), (79, 0.01), (80, 0.001)] {
+            assert!((schedule.rate(step) / rate - 1.0).abs() < 1e-12, "{step}");
+        }
+        let constant = Schedule {
+            fall: Fall::Never,
+            ..schedule
+        };
+        assert_eq!(constant.rate(99), 0.1);
     }
 }

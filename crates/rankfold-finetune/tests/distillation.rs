@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use rankfold_compress::Probe;
-use rankfold_data::{Dataset, ImageSize, Normalization};
-use rankfold_finetune::{Distillation, FinetuneError, distill};
+use rankfold_data::{Dataset, ImageSize, Loader, Normalization};
+use rankfold_finetune::{Event, FinetuneError, Recipe, Task, Trained, train};
 use rankfold_formats::read_weights;
 use rankfold_graph::{Graph, Tensor};
 use rankfold_torch::{ProbeOptions, TorchProbe};
@@ -59,24 +59,45 @@ fn weights(graph: &Graph) -> Vec<Vec<f32>> {
         .collect()
 }
 
+/// The student after learning from the original; `hear` may end it.
+fn distill(
+    [original, student]: [&Graph; 2],
+    lessons: &Loader,
+    recipe: &Recipe,
+    mut hear: impl FnMut(&Event<'_>) -> ControlFlow<()>,
+) -> Result<Trained, FinetuneError> {
+    let task = Task {
+        student,
+        teacher: Some(original),
+        lessons,
+        exam: None,
+        recipe,
+        pace: &|_| Some(1.0),
+    };
+    train(&task, None, &mut |event| Ok(hear(&event)))
+}
+
 #[test]
 fn a_damaged_network_comes_closer_to_the_original_on_inputs_it_has_not_seen() {
     let (original, damaged, mut probe) = setting();
-    let options = Distillation {
-        steps: 30,
+    let recipe = Recipe {
+        rate: 2e-3,
         warm_up: 5,
-        ..Distillation::default()
+        ..Recipe::lessons(30, 0.1)
     };
     let loader = probe.lessons(32).unwrap();
     assert_eq!(loader.dataset().len(), 192, "a quarter is held back");
     let mut losses = Vec::new();
     let run = |losses: &mut Vec<f64>| {
-        distill(&original, &damaged, &loader, &options, |now| {
-            losses.push(now.outputs);
+        let learnt = distill([&original, &damaged], &loader, &recipe, |event| {
+            if let Event::Step(now) = event {
+                losses.push(now.outputs);
+            }
             ControlFlow::Continue(())
-        })
+        });
+        learnt.unwrap().last
     };
-    let learnt = run(&mut losses).unwrap();
+    let learnt = run(&mut losses);
     assert_eq!(losses.len(), 30);
     let before = probe.divergence(&damaged).unwrap();
     let after = probe.divergence(&learnt).unwrap();
@@ -87,7 +108,7 @@ fn a_damaged_network_comes_closer_to_the_original_on_inputs_it_has_not_seen() {
             assert!(learnt.weights().get(name) == Some(tensor), "{name}");
         }
     }
-    let again = run(&mut Vec::new()).unwrap();
+    let again = run(&mut Vec::new());
     assert!(
         weights(&learnt) == weights(&again),
         "the same seed gives the same bits"
@@ -98,31 +119,62 @@ fn a_damaged_network_comes_closer_to_the_original_on_inputs_it_has_not_seen() {
 fn a_run_can_be_stopped_and_says_when_it_diverges() {
     let (original, damaged, probe) = setting();
     let loader = probe.lessons(32).unwrap();
-    let options = Distillation {
-        steps: 5,
-        ..Distillation::default()
-    };
-    let stopped = distill(&original, &damaged, &loader, &options, |now| {
-        match now.step {
-            2 => ControlFlow::Break(()),
+    let recipe = Recipe::lessons(5, 0.1);
+    let stopped = distill(
+        [&original, &damaged],
+        &loader,
+        &recipe,
+        |event| match event {
+            Event::Step(now) if now.step == 2 => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
-        }
-    });
+        },
+    );
     assert!(
         matches!(stopped, Err(FinetuneError::Stopped)),
         "{stopped:?}"
     );
-    let wild = Distillation {
-        steps: 20,
+    let wild = Recipe {
         rate: 1e30,
         warm_up: 1,
-        ..options
+        ..Recipe::lessons(40, 0.1)
     };
-    let diverged = distill(&original, &damaged, &loader, &wild, |_| {
+    let mut taken_back = 0;
+    let diverged = distill([&original, &damaged], &loader, &wild, |event| {
+        if let Event::TakenBack { .. } = event {
+            taken_back += 1;
+        }
         ControlFlow::Continue(())
     });
     assert!(
         matches!(diverged, Err(FinetuneError::Diverged { .. })),
         "{diverged:?}"
     );
+    assert_eq!(taken_back, 10);
+}
+
+#[test]
+fn a_step_too_far_is_taken_back_and_learning_goes_on() {
+    let (original, damaged, mut probe) = setting();
+    let loader = probe.lessons(32).unwrap();
+    // Some halvings make this rate a usable one.
+    let recipe = Recipe {
+        rate: 0.1,
+        warm_up: 1,
+        clip: None,
+        ..Recipe::lessons(120, 0.1)
+    };
+    let mut rates = Vec::new();
+    let learnt = distill([&original, &damaged], &loader, &recipe, |event| {
+        if let Event::TakenBack { rate, .. } = event {
+            rates.push(*rate);
+        }
+        ControlFlow::Continue(())
+    });
+    let learnt = learnt.unwrap().last;
+    assert!(!rates.is_empty() && rates[0] <= 0.05, "{rates:?}");
+    let (before, after) = (
+        probe.divergence(&damaged).unwrap(),
+        probe.divergence(&learnt).unwrap(),
+    );
+    assert!(after.is_finite() && after < before, "{before} to {after}");
 }

@@ -11,8 +11,8 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::FormatError;
 
-/// A deflated entry may grow to this many bytes whatever its ratio …
-const GROWTH_FREE: u64 = 64 << 20;
+/// Deflated entries may grow to this many bytes together whatever their ratio …
+const GROWTH_FREE: u64 = 16 << 20;
 /// … and beyond it by this factor at most; deflate itself ends at about 1032.
 const GROWTH_LIMIT: u64 = 100;
 
@@ -45,14 +45,16 @@ pub enum ArchiveFault {
         /// Bytes that the file has.
         available: u64,
     },
-    /// A compressed entry that grows beyond measure.
-    #[error("entry `{entry}` would grow from {compressed} to {size} bytes: a zip bomb")]
+    /// Compressed entries that grow beyond measure.
+    #[error(
+        "the compressed entries up to `{entry}` would grow from {compressed} to {size} bytes: a zip bomb"
+    )]
     Bomb {
-        /// The entry.
+        /// The entry with which it is too much.
         entry: String,
-        /// Bytes in the file.
+        /// Bytes in the file, of all compressed entries up to this one.
         compressed: u64,
-        /// Bytes declared.
+        /// Bytes declared for them.
         size: u64,
     },
     /// An entry whose bytes do not decompress to what the directory declares.
@@ -124,6 +126,7 @@ impl Archive {
         }
         let mut names = Vec::with_capacity(zip.len());
         let mut entries = HashMap::with_capacity(zip.len());
+        let (mut deflated, mut inflated) = (0u64, 0u64);
         for index in 0..zip.len() {
             let file = zip.by_index_raw(index).map_err(damaged)?;
             let name = file.name().map_err(damaged)?.into_owned();
@@ -156,11 +159,15 @@ impl Archive {
                     got: compressed,
                 }));
             }
-            if !stored && size > GROWTH_FREE && size / GROWTH_LIMIT > compressed {
+            if !stored {
+                deflated = deflated.saturating_add(compressed);
+                inflated = inflated.saturating_add(size);
+            }
+            if inflated > GROWTH_FREE && inflated / GROWTH_LIMIT > deflated {
                 return Err(fault(ArchiveFault::Bomb {
                     entry: name,
-                    compressed,
-                    size,
+                    compressed: deflated,
+                    size: inflated,
                 }));
             }
             let entry = Entry {
@@ -321,6 +328,18 @@ mod tests {
         let bytes = zip_of(&[("m/data.pkl", &bomb, CompressionMethod::Deflated)]);
         assert!(bytes.len() < 1 << 20);
         assert!(matches!(fault(bytes), ArchiveFault::Bomb { .. }));
+    }
+
+    #[test]
+    fn many_small_bombs_are_one() {
+        let part = vec![0u8; (GROWTH_FREE / 4) as usize];
+        let names: Vec<String> = (0..5).map(|i| format!("m/{i}")).collect();
+        let entries: Vec<_> = (names.iter())
+            .map(|name| (name.as_str(), &part[..], CompressionMethod::Deflated))
+            .collect();
+        assert!(Archive::new(Path::new("m.pt"), zip_of(&entries[..4])).is_ok());
+        let fault = fault(zip_of(&entries));
+        assert!(matches!(fault, ArchiveFault::Bomb { entry, .. } if entry == "m/4"));
     }
 
     #[test]

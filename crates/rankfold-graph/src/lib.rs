@@ -6,6 +6,7 @@
 
 mod builder;
 mod cost;
+mod cut;
 mod dump;
 mod error;
 mod graph;
@@ -21,6 +22,7 @@ mod weights;
 
 pub use builder::GraphBuilder;
 pub use cost::{Cost, CostModel, PaperSize};
+pub use cut::Halves;
 pub use error::{GraphError, OpError};
 pub use graph::{Graph, Node, Value, ValueId, WeightMismatch};
 pub use meta::{Meta, Normalization};

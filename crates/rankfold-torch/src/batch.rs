@@ -63,7 +63,7 @@ pub fn input_tensor(input: &rankfold_data::Input) -> Result<Tensor> {
 }
 
 /// A batch's labels as a tensor, each checked against the number of classes.
-pub(crate) fn label_tensor(batch: &Batch, classes: i64) -> Result<Tensor> {
+pub fn label_tensor(batch: &Batch, classes: i64) -> Result<Tensor> {
     let labels = batch.labels.as_deref().ok_or(TorchError::NoLabels)?;
     if let Some(&label) = labels.iter().find(|&&label| !(0..classes).contains(&label)) {
         return Err(TorchError::Label { label, classes });

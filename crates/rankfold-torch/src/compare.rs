@@ -81,8 +81,8 @@ impl Sums {
 }
 
 /// Running mean and variance of divergences, and the count of equal answers.
-#[derive(Default)]
-pub(crate) struct Divergence {
+#[derive(Debug, Default)]
+pub struct Divergence {
     sum: f64,
     squares: f64,
     equal: usize,
@@ -91,7 +91,7 @@ pub(crate) struct Divergence {
 
 impl Divergence {
     /// Adds the divergences of a batch, from logarithms of probabilities.
-    pub(crate) fn add(&mut self, p: &Tensor, q: &Tensor) -> Result<()> {
+    pub fn add(&mut self, p: &Tensor, q: &Tensor) -> Result<()> {
         let step = "taking divergences";
         let each = p.f_exp().at(step)?.f_mul(&p.f_sub(q).at(step)?).at(step)?;
         let each = each.f_sum_dim_intlist(-1, false, Kind::Double).at(step)?;
@@ -112,7 +112,12 @@ impl Divergence {
         Ok(())
     }
 
-    pub(crate) fn mean(&self) -> f64 {
+    pub(crate) fn images(&self) -> usize {
+        self.images
+    }
+
+    /// The mean divergence.
+    pub fn mean(&self) -> f64 {
         self.sum / self.images as f64
     }
 
@@ -122,7 +127,8 @@ impl Divergence {
         (variance / n).sqrt()
     }
 
-    pub(crate) fn agreement(&self) -> f64 {
+    /// Share of equal answers, in percent.
+    pub fn agreement(&self) -> f64 {
         100.0 * self.equal as f64 / self.images as f64
     }
 }

@@ -30,6 +30,19 @@ pub enum Device {
     Cuda(usize),
 }
 
+impl Device {
+    /// Whether computing in bf16 is faster than in f32: on GPUs, and on processors that multiply it.
+    pub fn is_fast_in_bf16(self) -> bool {
+        match self {
+            Self::Cuda(_) => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Cpu => std::arch::is_x86_feature_detected!("avx512bf16"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Cpu => false,
+        }
+    }
+}
+
 /// Why a device cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {

@@ -21,10 +21,11 @@ mod simplify;
 mod tests;
 mod timing;
 mod trainable;
+mod yardstick;
 
-pub use batch::{batch_inputs, input_tensor, ordered_inputs};
+pub use batch::{batch_inputs, input_tensor, label_tensor, ordered_inputs};
 pub use calibrate::{CalibrateOptions, Metric, calibrate};
-pub use compare::{Comparison, Difference, compare};
+pub use compare::{Comparison, Difference, Divergence, compare};
 pub use convert::{dtype_of, from_torch, kind_of, to_torch};
 pub use cuda::NoCuda;
 pub use device::{
@@ -39,3 +40,4 @@ pub use probe::{ProbeOptions, TorchProbe};
 pub use simplify::{Simplified, simplify};
 pub use timing::{Repeat, Timing, bench, random_inputs};
 pub use trainable::{Parameter, Phase, Trainable, recalibrate};
+pub use yardstick::{AtLayer, Hits, Reading, Yardstick};

@@ -74,7 +74,7 @@ impl TorchProbe {
     ) -> Result<Self> {
         // Eight batches at least, so that the parts have the sizes asked for.
         let batch = options.batch_size.min(inputs.len() / 8).max(1);
-        let augment = options.augment.unwrap_or_else(|| fitting(&inputs));
+        let augment = options.augment.unwrap_or_else(|| Augment::usual(&inputs));
         let drawn = LoaderOptions {
             shuffle: true,
             seed: options.seed,
@@ -133,12 +133,39 @@ impl TorchProbe {
         let inputs = self.inputs.dataset();
         let batch = self.inputs.options().batch_size;
         let measured = (self.held_back.max(1) * batch).min(inputs.len());
-        let inputs = inputs.select(&self.inputs.order(0)[..measured])?;
+        self.lessons_on(
+            inputs.select(&self.inputs.order(0)[..measured])?,
+            batch_size,
+        )
+    }
+
+    /// Augmented batches of other inputs, prepared as the probe's are.
+    pub fn lessons_on(&self, inputs: Dataset, batch_size: usize) -> Result<Loader> {
         let options = LoaderOptions {
             batch_size: batch_size.min(inputs.len()),
             ..self.augmented.options().clone()
         };
         Ok(Loader::new(inputs, options)?)
+    }
+
+    /// How the model is asked.
+    pub(crate) fn options(&self) -> &ProbeOptions {
+        &self.options
+    }
+
+    /// The original.
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// All inputs, and the first batch that is held back.
+    pub(crate) fn inputs(&self) -> (&Loader, usize) {
+        (&self.inputs, self.held_back)
+    }
+
+    /// Augmented inputs, on which batch-norm statistics are taken.
+    pub(crate) fn augmented(&self) -> &Loader {
+        &self.augmented
     }
 
     /// Relative squared error of the outputs, on the inputs held back.
@@ -179,20 +206,6 @@ fn run_options(options: &ProbeOptions) -> Options {
     Options {
         device: options.device,
         ..Options::default()
-    }
-}
-
-/// The augmentation that networks for inputs of this kind are trained with.
-fn fitting(inputs: &Dataset) -> Augment {
-    match inputs.inputs().first().map(|(_, shape)| &shape[..]) {
-        Some(&[3, height, width]) if inputs.is_images() => {
-            if height.max(width) <= 64 {
-                Augment::CIFAR
-            } else {
-                Augment::IMAGENET
-            }
-        }
-        _ => Augment::NONE,
     }
 }
 

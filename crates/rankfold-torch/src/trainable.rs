@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use rankfold_graph::{DType, Graph, Role, WeightName};
-use tch::Tensor;
+use rankfold_graph::{DType, Graph, Op, Role, WeightName};
+use tch::{Kind, Tensor};
 
 use crate::convert;
 use crate::device::Device;
@@ -84,6 +84,13 @@ impl Trainable {
         })
     }
 
+    /// The same, computing in another type while the weights stay in f32. Normalisations keep their
+    /// weights and statistics in f32, and so do outputs.
+    pub fn computing_in(mut self, dtype: DType) -> Self {
+        self.options.dtype = dtype;
+        self
+    }
+
     /// All weights, each once.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
@@ -155,10 +162,14 @@ impl Trainable {
             (true, false) => Reuse::Inference,
         };
         let values = prepare(&self.plan, self.options, inputs)?;
+        let cast = match self.options.dtype {
+            DType::F32 => None,
+            dtype => Some(self.cast(convert::kind_of(dtype))?),
+        };
         let mut place = 0;
-        walk(
+        let outputs = walk(
             &self.plan,
-            &self.weights,
+            cast.as_deref().unwrap_or(&self.weights),
             values,
             mode,
             reuse,
@@ -174,7 +185,32 @@ impl Trainable {
                     outputs,
                 })
             },
-        )
+        )?;
+        match cast {
+            None => Ok(outputs),
+            Some(_) => outputs
+                .iter()
+                .map(|output| in_kind(output, Kind::Float))
+                .collect(),
+        }
+    }
+
+    /// The weights as they are computed with.
+    fn cast(&self, kind: Kind) -> Result<Vec<Vec<Tensor>>> {
+        let steps = self.plan.steps.iter().zip(&self.weights);
+        steps
+            .map(|(step, weights)| {
+                let as_stored = matches!(
+                    step.op,
+                    Op::BatchNorm(_) | Op::LayerNorm(_) | Op::GroupNorm(_)
+                );
+                let cast = |weight: &Tensor| match as_stored {
+                    true => Ok(weight.shallow_clone()),
+                    false => in_kind(weight, kind),
+                };
+                weights.iter().map(cast).collect()
+            })
+            .collect()
     }
 
     /// Writes all weights and statistics back into the graph, in the types that it stores them in.
@@ -197,6 +233,14 @@ impl Trainable {
             graph.set_weight(name, tensor)?;
         }
         Ok(())
+    }
+}
+
+/// A tensor of numbers in another kind of them; others as they are.
+fn in_kind(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
+    match tensor.is_floating_point() {
+        true => tensor.f_to_kind(kind).at("changing the type of numbers"),
+        false => Ok(tensor.shallow_clone()),
     }
 }
 

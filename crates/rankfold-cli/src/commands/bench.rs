@@ -13,7 +13,7 @@ use crate::args::{ArchArgs, DeviceArgs};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::interrupt;
 use crate::model::{Loaded, is_bare, load};
-use crate::output::{bytes, say, say_json, table};
+use crate::output::{bytes, say, say_json, table, write_json};
 use crate::progress;
 
 /// Measure how long a model takes, or two models in turn
@@ -48,6 +48,10 @@ pub(crate) struct Bench {
     /// As JSON
     #[arg(long)]
     json: bool,
+
+    /// Also write JSON to a file; `report` shows what it finds in a model's folder as bench.json
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,6 +122,9 @@ impl Bench {
             device: device.to_string(),
             peak_memory_bytes: memory.peak,
         };
+        if let Some(path) = &self.output {
+            write_json(path, &report)?;
+        }
         match self.json {
             true => say_json(&report),
             false => say(text(&report)),

@@ -1,4 +1,3 @@
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -78,10 +77,7 @@ impl Compare {
         let bar = progress::bar("comparing", images as u64);
         let comparison = compare(&first, &second, true, loader.epoch(0, 0)?, |seen| {
             bar.set_position(seen as u64);
-            match interrupt::requested() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
+            interrupt::flow()
         });
         bar.finish_and_clear();
         let comparison = comparison?;

@@ -1,22 +1,22 @@
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rankfold_compress::{
-    Layer, Outcome as LayerOutcome, Plan, Probe, Statistics, apply, reconstruct,
+    Budget, Layer, Outcome as LayerOutcome, Plan, Planned, Probe, Statistics, apply, reconstruct,
 };
 use rankfold_data::Split;
 use rankfold_decompose::Control;
-use rankfold_finetune::{Distillation, FinetuneError, distill};
+use rankfold_finetune::{Event, FinetuneError, Recipe, Task, train};
 use rankfold_graph::{CostModel, DType, Graph};
+use rankfold_report::Goal;
 use rankfold_torch::{TorchProbe, check_finite};
 use serde_json::{Map, Value, json};
 
-use crate::accuracy::{Scores, measure};
+use crate::accuracy::{self, Scores};
 use crate::args::{DeviceArgs, ModelArgs, SimplifyArgs};
+use crate::background::{self, Background};
 use crate::budget::BudgetArgs;
 use crate::calibration::{Calibration, CalibrationArgs};
-use crate::data;
 use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::interrupt;
@@ -26,6 +26,9 @@ use crate::planning;
 use crate::progress;
 use crate::record::{Record, Side};
 use crate::sized::{Search, Sized, number_bytes};
+use crate::training::TrainingArgs;
+use crate::tuning::{FinetuneArgs, Setting, Tuition, Tuned, Tuning};
+use crate::verification::Verification;
 
 /// Make a model smaller and write it with everything that is needed to use it
 #[derive(Debug, Args)]
@@ -62,6 +65,12 @@ pub(crate) struct Compress {
     /// each, and 0 for none; 600 with --effort best
     #[arg(long, value_name = "STEPS")]
     distill: Option<usize>,
+
+    #[command(flatten)]
+    finetune: FinetuneArgs,
+
+    #[command(flatten)]
+    training: TrainingArgs,
 
     /// Re-estimate batch-norm statistics: where it is measured to help, always, or never
     #[arg(long, value_enum, default_value = "auto")]
@@ -133,16 +142,26 @@ impl Compress {
                     .hint("give --plan, or a budget such as --params-removed 75%"));
             }
             (None, false) => {
-                self.budget.request(4)?;
+                self.budget.check()?;
             }
             _ => {}
         }
         let out = OutFolder::claim(&self.output, self.force)?;
+        if self.training.restart {
+            out.restart()?;
+        }
         let loaded = self
             .simplify
             .apply(load(&self.model.model, &self.model.arch)?)?;
         check_finite(&loaded.graph)?;
         let dtype = self.stored_type(&loaded)?;
+        let tuition = Tuition::open(
+            &self.finetune,
+            &self.training,
+            &loaded.graph,
+            (&self.calibration.data, &self.split),
+            (self.budget.seed, self.device.resolve()?),
+        )?;
         let calibration = Calibration::open(
             &self.calibration,
             &loaded.graph,
@@ -156,9 +175,16 @@ impl Compress {
         let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
         let sized = Sized::new(&out, &loaded, dtype, self.budget.size_limit());
         let mut search = Search::default();
-        let (plan, compressed, outcomes) = loop {
-            let plan = match self.plan(&loaded, &statistics, search.overhead()) {
-                Ok(plan) => plan,
+        let mut verification = self.verification(&loaded, calibration.as_ref(), probe.as_ref())?;
+        let (plan, curves, mut compressed, outcomes, mut steps) = loop {
+            let budget = verification.as_ref().map(Verification::budget);
+            let planned = self.plan(&loaded, &statistics, search.overhead(), budget);
+            let Planned {
+                plan,
+                curves,
+                expected,
+            } = match planned {
+                Ok(planned) => planned,
                 Err(failure) => {
                     search.refused(failure)?;
                     continue;
@@ -172,33 +198,71 @@ impl Compress {
                     store.resumed()
                 ));
             }
-            match sized.overhead(&compressed, &plan, calibration.as_ref())? {
-                None => break (plan, compressed, outcomes),
-                Some(measured) => search.too_large(measured)?,
+            if let Some(measured) = sized.overhead(&compressed, &plan, calibration.as_ref())? {
+                search.too_large(measured)?;
+                continue;
             }
+            let probe = probe.as_mut();
+            let (compressed, mut steps) =
+                self.adjust(&loaded.graph, compressed, &plan, &statistics, probe)?;
+            if let Some(verification) = &mut verification {
+                if !verification.accepts(&compressed, expected)? {
+                    continue;
+                }
+                steps["verified"] = verification.record();
+            }
+            break (plan, curves, compressed, outcomes, steps);
         };
-        let (compressed, steps) = self.adjust(
-            &loaded.graph,
-            compressed,
-            &plan,
-            &statistics,
-            probe.as_mut(),
-        )?;
+        let setting = Setting {
+            original: &loaded.graph,
+            plan: &plan,
+            statistics: &statistics,
+            seed: self.budget.seed,
+        };
+        let tuning = tuition
+            .map(|tuition| tuition.of(setting, &out))
+            .transpose()?;
+        if tuning.as_ref().is_some_and(Tuning::is_staged) {
+            // Layers are decomposed on the way, so nothing of the network at hand is used.
+            compressed = loaded.graph.clone();
+            steps = json!({ "data": true });
+        }
+        let mut tuned = tuning.map(|tuning| tuning.run(&compressed)).transpose()?;
+        if let (Some(tuned), Some(steps)) = (&mut tuned, steps.as_object_mut()) {
+            compressed = tuned.graph.clone();
+            let account = tuned.account(|graph| self.scores(graph))?;
+            steps.insert("training".to_owned(), account);
+        }
         let before = self.side(&loaded.graph, loaded.file_bytes())?;
         let record = Record::new(&loaded, &plan, &outcomes, steps, calibration.as_ref())?;
         let origin = loaded.origin.as_ref();
         let model = out.write(&compressed, origin, &plan, &record, dtype)?;
+        if let Some(last) = tuned.as_ref().and_then(Tuned::other_last) {
+            out.also("last.safetensors", last, &record, dtype)?;
+        }
         sized.check(&model)?;
         // What is reported is what was written: the file is read back and measured.
         let written = model.exported.as_ref().unwrap_or(&model.graph);
         let after = self.side(written, Some(model.file_bytes()))?;
-        let report = record.report(before, after, &loaded.graph, &model);
+        let background = Background {
+            curves,
+            goal: self.goal(&loaded)?,
+            machine: background::machine(self.device.resolve()?),
+        };
+        let report = record.report(before, after, &loaded.graph, &model, background);
         out.finish(&report)?;
         say(report.text())?;
+        if let Some(tuned) = &tuned {
+            tuned.notes.iter().for_each(note);
+        }
         for text in &model.notes {
             note(text);
         }
         note(format!("wrote {}", self.output.display()));
+        note(format!(
+            "report: {}",
+            self.output.join("report.html").display()
+        ));
         Ok(())
     }
 
@@ -219,17 +283,70 @@ impl Compress {
         loaded: &Loaded,
         statistics: &Statistics,
         overhead: Option<u64>,
-    ) -> Outcome<Plan> {
+        budget: Option<Budget>,
+    ) -> Outcome<Planned> {
         let Some(path) = &self.plan else {
             let unit = number_bytes(&loaded.graph, self.stored_type(loaded)?);
-            let mut request = self.budget.request(unit)?;
+            let mut request = self.budget.request(&loaded.graph, unit)?;
             request.overhead = overhead;
-            return Ok(planning::plan(&loaded.graph, &request, statistics)?.plan);
+            if let Some(budget) = budget {
+                request.budget = budget;
+            }
+            return planning::plan(&loaded.graph, &request, statistics);
         };
         let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
         let plan = Plan::from_toml(&text)?;
         plan.check(&loaded.graph)?;
-        Ok(plan)
+        Ok(Planned {
+            plan,
+            curves: Vec::new(),
+            expected: None,
+        })
+    }
+
+    /// The search for the smallest model, where the budget is what it may lose.
+    fn verification(
+        &self,
+        loaded: &Loaded,
+        calibration: Option<&Calibration>,
+        probe: Option<&TorchProbe>,
+    ) -> Outcome<Option<Verification>> {
+        let (Some(limit), None) = (self.budget.max_drop(), &self.plan) else {
+            return Ok(None);
+        };
+        let request = self.budget.request(&loaded.graph, 4)?;
+        let data = &self.calibration.data;
+        let given = request
+            .evidence
+            .zip(data.data.as_ref())
+            .zip(calibration)
+            .zip(probe);
+        let Some((((evidence, spec), calibration), probe)) = given else {
+            return Err(Failure::usage("--max-drop is verified by measuring")
+                .hint("give the sweep's --data KIND:PATH too"));
+        };
+        let graph = &loaded.graph;
+        let how = &data.how;
+        Verification::new(
+            limit / 100.0,
+            &evidence,
+            spec,
+            how,
+            calibration,
+            probe,
+            graph,
+        )
+        .map(Some)
+    }
+
+    /// The limit of the whole network, where that is what was asked for.
+    fn goal(&self, loaded: &Loaded) -> Outcome<Option<Goal>> {
+        if self.plan.is_some() {
+            return Ok(None);
+        }
+        let unit = number_bytes(&loaded.graph, self.stored_type(loaded)?);
+        let request = self.budget.request(&loaded.graph, unit)?;
+        Ok(background::goal(&request, &loaded.graph))
     }
 
     /// What is done to the factored network as a whole. Each step stays only where inputs held back say
@@ -279,24 +396,27 @@ impl Compress {
         lessons: usize,
         probe: &TorchProbe,
     ) -> Outcome<Graph> {
-        let options = Distillation {
-            steps: lessons,
+        let recipe = Recipe {
             seed: self.budget.seed,
             device: self.device.resolve()?,
-            ..Distillation::for_divergence(steps.divergence)
+            ..Recipe::lessons(lessons, steps.divergence)
+        };
+        let loader = probe.lessons(LESSON_INPUTS)?;
+        let task = Task {
+            student: &steps.graph,
+            teacher: Some(original),
+            lessons: &loader,
+            exam: None,
+            recipe: &recipe,
+            pace: &|_| Some(1.0),
         };
         let bar = progress::bar("distilling", lessons as u64);
-        let loader = probe.lessons(LESSON_INPUTS)?;
-        let learnt = distill(original, &steps.graph, &loader, &options, |now| {
-            bar.set_position(now.step as u64);
-            bar.set_message(format!(
-                "outputs {:.3}, blocks {:.3}",
-                now.outputs, now.blocks
-            ));
-            match interrupt::requested() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+        let learnt = train(&task, None, &mut |event| {
+            if let Event::Step(now) = event {
+                bar.set_position(now.step as u64);
+                bar.set_message(format!("loss {:.3}", now.loss));
             }
+            Ok(interrupt::flow())
         });
         bar.finish_and_clear();
         interrupt::check()?;
@@ -305,7 +425,7 @@ impl Compress {
                 note(format!("distillation is left out: {error}"));
                 Ok(steps.graph.clone())
             }
-            learnt => Ok(learnt?),
+            learnt => Ok(learnt?.last),
         }
     }
 
@@ -319,16 +439,8 @@ impl Compress {
     }
 
     fn scores(&self, graph: &Graph) -> Outcome<Option<Scores>> {
-        let Some(spec) = &self.calibration.data.data else {
-            return Ok(None);
-        };
-        let how = &self.calibration.data.how;
-        let data = data::open(spec, graph, how, &self.split, None)?;
-        if !data.labelled() {
-            return Ok(None);
-        }
         let device = self.device.resolve()?;
-        measure(graph, data, how, 250, device).map(Some)
+        accuracy::on(graph, &self.calibration.data, &self.split, device)
     }
 }
 

@@ -6,9 +6,13 @@ mod completions;
 mod compress;
 mod eval;
 mod export;
+mod finetune;
 mod inspect;
 mod man;
 mod plan;
+mod report;
+mod sweep;
+mod train;
 mod zoo;
 
 use clap::Subcommand;
@@ -19,11 +23,15 @@ use crate::failure::Outcome;
 pub(crate) enum Command {
     Compress(Box<compress::Compress>),
     Plan(Box<plan::PlanCommand>),
+    Sweep(Box<sweep::SweepCommand>),
+    Finetune(Box<finetune::Finetune>),
+    Train(Box<train::Train>),
     Inspect(inspect::Inspect),
     Eval(eval::Eval),
     Compare(compare::Compare),
     Bench(bench::Bench),
     Export(export::Export),
+    Report(report::Report),
     Zoo(zoo::Zoo),
     Completions(completions::Completions),
     Man(man::Man),
@@ -34,11 +42,15 @@ impl Command {
         match self {
             Self::Compress(command) => command.run(),
             Self::Plan(command) => command.run(),
+            Self::Sweep(command) => command.run(),
+            Self::Finetune(command) => command.run(),
+            Self::Train(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Eval(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Export(command) => command.run(),
+            Self::Report(command) => command.run(),
             Self::Zoo(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),

@@ -34,7 +34,7 @@ pub(crate) struct PlanCommand {
 impl PlanCommand {
     pub(crate) fn run(self) -> Outcome {
         let loaded = load(&self.model.model, &self.model.arch)?;
-        let request = self.budget.request(4)?;
+        let request = self.budget.request(&loaded.graph, 4)?;
         let calibration = Calibration::open(
             &self.calibration,
             &loaded.graph,

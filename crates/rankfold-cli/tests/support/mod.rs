@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use serde_json::Value;
 
@@ -71,9 +71,44 @@ pub(crate) fn listing(folder: &Path) -> Vec<String> {
     names
 }
 
+/// Every file under a folder, sorted by its path from there.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for name in listing(folder) {
+        match folder.join(&name) {
+            path if path.is_dir() => {
+                found.extend(files(&path).iter().map(|file| Path::new(&name).join(file)));
+            }
+            _ => found.push(name.into()),
+        }
+    }
+    found
+}
+
 /// An ONNX model that the tests of the formats have.
 pub(crate) fn onnx_fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../rankfold-formats/tests/fixtures/onnx")
         .join(name)
+}
+
+/// Sends a signal, such as `-INT`, to a process that was started.
+pub(crate) fn send(signal: &str, child: &Child) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Runs a shell script in namespaces of its own, where it may mount; none where that is not possible.
+pub(crate) fn in_own_mounts(script: &str, folder: &Path) -> Option<i32> {
+    let possible = Command::new("unshare").args(["-rm", "true"]).output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    let status = Command::new("unshare")
+        .args(["-rm", "sh", "-euc", script, env!("CARGO_BIN_EXE_rankfold")])
+        .current_dir(folder)
+        .status()
+        .unwrap();
+    status.code()
 }

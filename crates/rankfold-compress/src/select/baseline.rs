@@ -17,24 +17,6 @@ pub fn paper_form(layer: &Layer, is_first: bool) -> Form {
     }
 }
 
-/// Ranks proportional to sensitivities, their average given: r = s / Σs · average · L.
-pub fn paper_ranks(sensitivities: &[f64], average: f64) -> Vec<usize> {
-    let sum: f64 = sensitivities.iter().sum();
-    let total = average * sensitivities.len() as f64;
-    let exact: Vec<f64> = sensitivities
-        .iter()
-        .map(|s| if sum > 0.0 { s / sum * total } else { average })
-        .collect();
-    let mut ranks: Vec<usize> = exact.iter().map(|r| r.floor() as usize).collect();
-    let mut by_remainder: Vec<usize> = (0..exact.len()).collect();
-    by_remainder.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()));
-    let missing = (total.round() as usize).saturating_sub(ranks.iter().sum());
-    for &i in by_remainder.iter().take(missing) {
-        ranks[i] += 1;
-    }
-    ranks
-}
-
 /// One rank for every layer, as large as the budget allows.
 pub(super) fn uniform(
     curves: &[LayerCurves],
@@ -53,6 +35,28 @@ pub(super) fn proportional(
         .collect();
     scaled(curves, allowance, &weights)
 }
+
+/// Ranks proportional to losses; layers without one are kept.
+pub(super) fn sensitivity(
+    curves: &[LayerCurves],
+    allowance: Allowance,
+    losses: &[(String, f64)],
+) -> Result<Vec<Point>, CompressError> {
+    let loss = |layer: &LayerCurves| losses.iter().find(|(name, _)| *name == layer.layer.name);
+    let most = losses.iter().map(|(_, loss)| *loss).fold(0.0, f64::max);
+    let (mut swept, mut weights) = (curves.to_vec(), Vec::with_capacity(curves.len()));
+    for layer in &mut swept {
+        let own = loss(layer).map(|(_, loss)| *loss);
+        if own.is_none() {
+            layer.points = vec![kept(layer)];
+        }
+        weights.push(own.unwrap_or(0.0).max(LEAST_SHARE * most).max(f64::EPSILON));
+    }
+    scaled(&swept, allowance, &weights)
+}
+
+/// The least sensitivity of a layer that seems to lose nothing, as a share of the largest.
+const LEAST_SHARE: f64 = 0.01;
 
 /// Ranks in the proportions of their EVBMF estimates.
 pub(super) fn evbmf(
@@ -159,20 +163,4 @@ fn bisect(
         }
     }
     Ok(best)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_papers_alexnet_losses_give_its_ranks() {
-        let ranks = paper_ranks(&[1.0, 2.0, 3.0], 10.0);
-        assert_eq!(ranks, [5, 10, 15]);
-        assert_eq!(paper_ranks(&[0.0, 0.0], 7.0), [7, 7]);
-        assert_eq!(
-            paper_ranks(&[1.0, 1.0, 1.0], 10.5).iter().sum::<usize>(),
-            32
-        );
-    }
 }

@@ -1,8 +1,11 @@
 //! From curves and a budget to a form and a rank for every layer.
 
 mod baseline;
+mod drop;
+mod greedy;
 mod hull;
 mod lagrange;
+mod sensitivity;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +13,15 @@ use crate::budget::Resource;
 use crate::cost::{LayerCost, kept_cost};
 use crate::curves::{LayerCurves, Point};
 use crate::error::CompressError;
+use crate::planner::Request;
 
 pub(crate) use baseline::at_energy;
-pub use baseline::{paper_form, paper_ranks};
+pub use baseline::paper_form;
+pub(crate) use drop::{expected, smallest};
+use greedy::equal_loss;
 use lagrange::least_loss;
+pub(crate) use sensitivity::at_average_rank;
+pub use sensitivity::{RankRange, paper_ranks};
 
 /// How ranks are chosen within a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -34,6 +42,12 @@ pub enum Select {
     Energy,
     /// The paper's forms with ranks in the proportions of EVBMF's estimates.
     Evbmf,
+    /// All forms compete by what a sweep measured of the whole network.
+    Curves,
+    /// Every layer loses as much, by what a sweep measured of the whole network.
+    Greedy,
+    /// The paper's forms with ranks proportional to what each layer alone loses.
+    Sensitivity,
 }
 
 impl Select {
@@ -47,7 +61,25 @@ impl Select {
             Self::Proportional => "proportional",
             Self::Energy => "energy",
             Self::Evbmf => "evbmf",
+            Self::Curves => "curves",
+            Self::Greedy => "greedy",
+            Self::Sensitivity => "sensitivity",
         }
+    }
+
+    /// True where layers take the paper's forms and no others.
+    pub(crate) fn has_paper_forms(self) -> bool {
+        match self {
+            Self::Uniform | Self::Proportional | Self::Energy | Self::Evbmf | Self::Sensitivity => {
+                true
+            }
+            Self::Auto | Self::Response | Self::WeightError | Self::Curves | Self::Greedy => false,
+        }
+    }
+
+    /// True where a sweep's cells are the curves.
+    pub(crate) fn reads_cells(self) -> bool {
+        matches!(self, Self::Curves | Self::Greedy)
     }
 }
 
@@ -88,10 +120,10 @@ impl Allowance {
 /// A point for every layer within the allowance, chosen as `select` says.
 pub(crate) fn select(
     curves: &[LayerCurves],
-    select: Select,
+    request: &Request,
     allowance: Allowance,
 ) -> Result<Vec<Point>, CompressError> {
-    match select {
+    match request.select {
         Select::Auto => least_loss(curves, allowance, auto_loss),
         Select::Response => least_loss(curves, allowance, response_loss),
         Select::WeightError => least_loss(curves, allowance, weight_loss),
@@ -99,6 +131,9 @@ pub(crate) fn select(
         Select::Proportional => baseline::proportional(curves, allowance),
         Select::Energy => baseline::energy(curves, allowance),
         Select::Evbmf => baseline::evbmf(curves, allowance),
+        Select::Curves => least_loss(curves, allowance, |point| request.loss(point)),
+        Select::Greedy => equal_loss(curves, allowance, |point| request.loss(point)),
+        Select::Sensitivity => baseline::sensitivity(curves, allowance, request.losses()?),
     }
 }
 

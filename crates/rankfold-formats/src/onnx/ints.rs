@@ -281,9 +281,14 @@ impl Import<'_> {
 
     fn with_other_rank(&self, node: &NodeProto) -> Option<Ints> {
         let data = self.small_ints(node.arg(0)?)?;
-        let axes = match node.ints("axes") {
-            Some(axes) => axes.to_vec(),
-            None => self.numbers(node.arg(1)?)?,
+        let axes = match (node.ints("axes"), node.arg(1)) {
+            (Some(axes), _) => axes.to_vec(),
+            (None, Some(name)) => self.numbers(name)?,
+            (None, None) if node.op_type() == "Squeeze" => {
+                let kept = data.shape.into_iter().filter(|&len| len != 1);
+                return Ints::new(kept.collect(), data.elems);
+            }
+            (None, None) => return None,
         };
         let &[axis] = &axes[..] else { return None };
         let mut shape = data.shape;

@@ -10,6 +10,7 @@ mod emit;
 mod fuse;
 mod ints;
 mod origin;
+mod places;
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 mod proto;
 mod read;

@@ -10,9 +10,11 @@ use super::PickleFault;
 use super::globals::{Element, Global};
 use super::run::{Run, Stop};
 
-/// Containers, stack and memo may each have this many entries: far more than any checkpoint, and
-/// little enough to fit in memory.
-pub(super) const LIMIT: usize = 4_000_000;
+/// There may be this many containers, and as many values on the stack and in the memo: far more than
+/// any checkpoint has, and little enough to fit in memory.
+pub(super) const LIMIT: usize = 2_000_000;
+/// All containers together may have this many entries.
+pub(super) const ENTRY_LIMIT: usize = 4 * LIMIT;
 
 /// In what a pickle contradicts the format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +41,8 @@ pub enum MachineFault {
     /// A number or a text that is none.
     #[error("malformed number or text")]
     Literal,
-    /// More containers than any checkpoint has.
-    #[error("more than {limit} containers")]
+    /// More containers or entries than any checkpoint has.
+    #[error("more than {limit} containers, values or entries")]
     TooLarge {
         /// How many are allowed.
         limit: usize,
@@ -114,8 +116,8 @@ pub(crate) struct Machine {
     pub(super) storages: Vec<Declared>,
     pub(super) by_key: HashMap<Rc<str>, usize>,
     pub(super) modules_allowed: bool,
-    /// Entries that were copied from one container into another.
-    pub(super) copied: usize,
+    /// Entries of all containers.
+    pub(super) entries: usize,
 }
 
 impl Machine {
@@ -126,13 +128,18 @@ impl Machine {
             storages: Vec::new(),
             by_key: HashMap::new(),
             modules_allowed,
-            copied: 0,
+            entries: 0,
         }
     }
 
     /// The storages that have been declared.
     pub(crate) fn storages(&self) -> &[Declared] {
         &self.storages
+    }
+
+    /// How many containers and entries there are.
+    pub(crate) fn size(&self) -> usize {
+        self.nodes.len() + self.entries
     }
 
     /// The items of a list or tuple.

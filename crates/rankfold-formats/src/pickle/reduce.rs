@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::globals::{Element, Global};
-use super::machine::{Declared, ElementKey, LIMIT, MachineFault, Node, NodeId, Value, View};
+use super::machine::{Declared, ElementKey, MachineFault, Node, NodeId, Value, View};
 use super::run::{Run, Stop, operands};
 
 /// Dimensions that a tensor may have; PyTorch allows no more.
@@ -67,22 +67,14 @@ impl Run<'_> {
         }
     }
 
-    fn count_copied(&mut self, entries: usize) -> Result<(), Stop> {
-        self.machine.copied = self.machine.copied.saturating_add(entries);
-        if self.machine.copied > LIMIT {
-            return Err(MachineFault::TooLarge { limit: LIMIT }.into());
-        }
-        Ok(())
-    }
-
     fn copy_pairs(&mut self, id: NodeId) -> Result<Vec<(Value, Value)>, Stop> {
-        self.count_copied(self.machine.pairs(id).len())?;
+        self.count_entries(self.machine.pairs(id).len())?;
         Ok(self.machine.pairs(id).to_vec())
     }
 
     /// The entries of a list of pairs, which is how Python 2 builds an `OrderedDict`.
     fn listed_pairs(&mut self, list: NodeId) -> Result<Vec<(Value, Value)>, Stop> {
-        self.count_copied(self.machine.items(list).len())?;
+        self.count_entries(self.machine.items(list).len())?;
         let pair = |value: &Value| match value {
             Value::Tuple(id) | Value::List(id) => match self.machine.items(*id) {
                 [key, value] => Ok((key.clone(), value.clone())),

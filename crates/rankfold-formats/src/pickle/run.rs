@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::globals::lookup;
-use super::machine::{LIMIT, Machine, MachineFault, Node, NodeId, Value};
+use super::machine::{ENTRY_LIMIT, LIMIT, Machine, MachineFault, Node, NodeId, Value};
 
 /// Why a pickle stops before its end.
 pub(super) enum Stop {
@@ -325,6 +325,10 @@ impl<'a> Run<'a> {
         if self.machine.nodes.len() >= LIMIT {
             return Err(MachineFault::TooLarge { limit: LIMIT }.into());
         }
+        self.count_entries(match &node {
+            Node::Items(items) => items.len(),
+            Node::Pairs(pairs) => pairs.len(),
+        })?;
         self.machine.nodes.push(node);
         Ok(self.machine.nodes.len() - 1)
     }
@@ -343,7 +347,17 @@ impl<'a> Run<'a> {
         self.push(make(id))
     }
 
+    /// Counts entries that a container is to get.
+    pub(super) fn count_entries(&mut self, entries: usize) -> Result<(), Stop> {
+        self.machine.entries = self.machine.entries.saturating_add(entries);
+        if self.machine.entries > ENTRY_LIMIT {
+            return Err(MachineFault::TooLarge { limit: ENTRY_LIMIT }.into());
+        }
+        Ok(())
+    }
+
     fn append(&mut self, items: Vec<Value>) -> Result<(), Stop> {
+        self.count_entries(items.len())?;
         match self.stack.last() {
             Some(Value::List(id)) => {
                 if let Node::Items(list) = &mut self.machine.nodes[*id] {
@@ -357,6 +371,7 @@ impl<'a> Run<'a> {
     }
 
     fn set(&mut self, pairs: Vec<(Value, Value)>) -> Result<(), Stop> {
+        self.count_entries(pairs.len())?;
         match self.stack.last() {
             Some(Value::Dict(id)) => {
                 if let Node::Pairs(dict) = &mut self.machine.nodes[*id] {

@@ -23,7 +23,10 @@ const HOLDERS: [&str; 14] = [
     "params_ema",
 ];
 const DEPTH: usize = 64;
-const VISITS: usize = 4_000_000;
+/// A container may be met this often under different names, as counted over all of them.
+const REPEATS: usize = 8;
+/// Bytes that a name may have.
+const NAME_LIMIT: usize = 4096;
 
 /// Names and descriptions of the weights in `root`, or of all tensors under `key`.
 pub(crate) fn tensors(
@@ -39,7 +42,7 @@ pub(crate) fn tensors(
         machine,
         found: Vec::new(),
         path: Vec::new(),
-        visits: 0,
+        visits_left: REPEATS * (machine.size() + 1),
     };
     walk.visit(&start, String::new())?;
     if walk.found.is_empty() {
@@ -115,12 +118,19 @@ struct Walk<'a> {
     machine: &'a Machine,
     found: Vec<(String, Rc<View>)>,
     path: Vec<NodeId>,
-    visits: usize,
+    visits_left: usize,
 }
 
 impl Walk<'_> {
     fn visit(&mut self, value: &Value, name_here: String) -> Result<(), PickleFault> {
-        self.visits += 1;
+        let too_deep = |name: &str| PickleFault::TooDeep {
+            name: name.chars().take(100).collect(),
+        };
+        let left = self.visits_left.checked_sub(1);
+        self.visits_left = left.ok_or_else(|| too_deep(&name_here))?;
+        if name_here.len() > NAME_LIMIT {
+            return Err(too_deep(&name_here));
+        }
         let machine = self.machine;
         let join = |part: &str| {
             if name_here.is_empty() {
@@ -140,8 +150,8 @@ impl Walk<'_> {
         if self.path.contains(&id) {
             return Err(PickleFault::Cyclic { name: name_here });
         }
-        if self.path.len() >= DEPTH || self.visits > VISITS {
-            return Err(PickleFault::TooDeep { name: name_here });
+        if self.path.len() >= DEPTH {
+            return Err(too_deep(&name_here));
         }
         self.path.push(id);
         for (key, child) in last_of_each(machine.pairs(id)) {

@@ -5,6 +5,8 @@ use rankfold_graph::{DType, Dim, Fact};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::arguments::tensor_name;
+
 /// The schema's major version.
 pub(super) const MAJOR: u64 = 8;
 /// The minor version of what is written anew: that of PyTorch 2.11.
@@ -116,6 +118,21 @@ pub(super) struct Payload {
     pub(super) is_param: bool,
     pub(super) use_pickle: bool,
     pub(super) tensor_meta: Option<TensorMeta>,
+}
+
+impl Program {
+    /// The names of the tensors that the program gives its user, in order.
+    pub(super) fn user_outputs(&self) -> Vec<&str> {
+        let module = &self.graph_module;
+        let specs = &module.signature.output_specs;
+        let of_user =
+            |spec: &Value| spec.get("user_output").is_some() || spec.get("loss_output").is_some();
+        let pairs = module.graph.outputs.iter().zip(specs);
+        pairs
+            .filter(|(_, spec)| of_user(spec))
+            .filter_map(|(output, _)| tensor_name(output))
+            .collect()
+    }
 }
 
 impl SymInt {

@@ -1,12 +1,18 @@
 //! Convolutions of one to three spatial dimensions.
 
 use rankfold_graph::ops::{Conv, ConvTranspose};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use super::{Call, OpResult, pad_trailing, sizes, symmetric};
+use super::{Call, Mode, OpResult, pad_trailing, sizes, symmetric};
 
 pub(super) fn conv(op: &Conv, call: &Call<'_>) -> OpResult {
     let (input, kernel, bias) = (call.input(0)?, call.weight(0)?, call.weights.get(1));
+    if learns_faster_as_product(op, call, input, kernel) {
+        return product(input, kernel, bias);
+    }
+    if learns_slowly_in_bf16(op, call, input) {
+        return in_f32(op, call);
+    }
     let padded;
     let (input, padding) = match symmetric(&op.padding) {
         Some(padding) => (input, padding),
@@ -31,6 +37,61 @@ pub(super) fn conv(op: &Conv, call: &Call<'_>) -> OpResult {
         no_output_padding,
         op.groups as i64,
     )?)
+}
+
+/// Channels from which on a product of matrices has the faster gradients in f32 too.
+const MANY_CHANNELS: i64 = 48;
+
+/// Whether a 1×1 convolution that gradients go through is better done as a product of matrices: on the
+/// CPU, with the channels together (docs/performance.md has the times).
+fn learns_faster_as_product(op: &Conv, call: &Call<'_>, input: &Tensor, kernel: &Tensor) -> bool {
+    let learns = matches!(call.mode, Mode::Training | Mode::FrozenStatistics);
+    let [outputs, inputs, 1, 1] = kernel.size()[..] else {
+        return false;
+    };
+    let narrow = input.kind() == Kind::BFloat16;
+    learns
+        && input.device() == Device::Cpu
+        && input.dim() == 4
+        && op.groups == 1
+        && op.stride.iter().all(|&by| by == 1)
+        && op.padding.iter().all(|&by| by == [0, 0])
+        && (narrow || outputs.min(inputs) >= MANY_CHANNELS)
+        && input.stride()[1] == 1
+}
+
+/// Whether oneDNN has no quick gradient for this in bf16: strided depthwise convolutions.
+fn learns_slowly_in_bf16(op: &Conv, call: &Call<'_>, input: &Tensor) -> bool {
+    let learns = matches!(call.mode, Mode::Training | Mode::FrozenStatistics);
+    learns
+        && input.device() == Device::Cpu
+        && input.kind() == Kind::BFloat16
+        && op.groups > 1
+        && op.stride.iter().any(|&by| by > 1)
+}
+
+/// The same computed in f32.
+fn in_f32(op: &Conv, call: &Call<'_>) -> OpResult {
+    let kind = call.input(0)?.kind();
+    let wide = |tensor: &Tensor| tensor.f_to_kind(Kind::Float);
+    let input = wide(call.input(0)?)?;
+    let weights: Vec<Tensor> = call.weights.iter().map(wide).collect::<Result<_, _>>()?;
+    let output = conv(
+        op,
+        &Call {
+            inputs: &[&input],
+            weights: &weights,
+            ..*call
+        },
+    )?;
+    Ok(output.f_to_kind(kind)?)
+}
+
+fn product(input: &Tensor, kernel: &Tensor, bias: Option<&Tensor>) -> OpResult {
+    let matrix = kernel.f_reshape(&kernel.size()[..2])?;
+    let pixels = input.f_permute([0, 2, 3, 1])?;
+    let output = pixels.f_linear(&matrix, bias)?;
+    Ok(output.f_permute([0, 3, 1, 2])?)
 }
 
 pub(super) fn conv_transpose(op: &ConvTranspose, call: &Call<'_>) -> OpResult {

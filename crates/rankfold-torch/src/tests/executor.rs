@@ -31,7 +31,7 @@ fn batch_norm(builder: &mut GraphBuilder, name: &str, channels: usize, x: ValueI
     builder.op(name, op, &[x]).unwrap()
 }
 
-fn conv(
+pub(crate) fn conv(
     builder: &mut GraphBuilder,
     name: &str,
     shape: [usize; 4],

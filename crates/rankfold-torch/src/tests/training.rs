@@ -1,9 +1,10 @@
 //! Weights that learn, and statistics taken anew.
 
-use rankfold_graph::{Role, Tensor as GraphTensor};
+use rankfold_graph::ops::{Activation, AdaptiveAvgPool, Conv, Flatten};
+use rankfold_graph::{DType, Fact, GraphBuilder, Role, Tensor as GraphTensor};
 use tch::{Kind, Reduction, Tensor};
 
-use super::executor::network;
+use super::executor::{conv, network};
 use super::{LAYOUTS, distance, input, plain, run};
 use crate::{Device, Layout, Phase, TorchError, Trainable, recalibrate};
 
@@ -181,4 +182,71 @@ fn tied_weights_are_one_parameter_and_stored_types_are_kept() {
         .sum(Kind::Float)
         .backward();
     assert!(distance(&model.parameters()[0].tensor.grad(), &w.grad()) < 1e-6);
+}
+
+/// Gradients of all learnable weights after one loss.
+fn gradients(model: &Trainable, x: &Tensor) -> Vec<(String, Tensor)> {
+    loss(model, x, Phase::TrainFrozenStatistics).backward();
+    let learnt = model.parameters().iter();
+    let learnt = learnt.filter(|parameter| parameter.role.is_learnable());
+    learnt
+        .map(|parameter| (parameter.name.to_string(), parameter.tensor.grad()))
+        .collect()
+}
+
+/// Wide pointwise convolutions, and a strided depthwise one between them.
+fn separable() -> rankfold_graph::Graph {
+    let mut b = GraphBuilder::new("pointwise");
+    let x = b.input("x", Fact::batch_of(&[48, 5, 5])).unwrap();
+    let x = conv(&mut b, "a", [64, 48, 1, 1], Conv::new("", None, 2), x);
+    let x = b.op("relu", Activation::Relu, &[x]).unwrap();
+    let strided = Conv::new("", None, 2).padding(1).stride(2).groups(64);
+    let x = conv(&mut b, "depthwise", [64, 1, 3, 3], strided, x);
+    let x = conv(&mut b, "b", [50, 64, 1, 1], Conv::new("", None, 2), x);
+    let x = b
+        .op("mean", AdaptiveAvgPool { output: vec![1, 1] }, &[x])
+        .unwrap();
+    let x = b.op("flat", Flatten { start: 1, end: -1 }, &[x]).unwrap();
+    b.finish(&[x]).unwrap()
+}
+
+#[test]
+fn wide_pointwise_convolutions_learn_alike_in_both_layouts() {
+    let graph = separable();
+    let x = input(&[5, 48, 5, 5], 1);
+    let [separate, product] =
+        LAYOUTS.map(|layout| Trainable::new(&graph, Device::Cpu, layout).unwrap());
+    let (expected, got) = (gradients(&separate, &x), gradients(&product, &x));
+    for ((name, expected), (_, got)) in expected.iter().zip(&got) {
+        assert!(distance(got, expected) < 1e-5, "{name}");
+    }
+}
+
+#[test]
+fn computing_in_bf16_keeps_weights_and_outputs_in_f32_and_comes_close() {
+    let both = [(network(), [5, 3, 16, 16]), (separable(), [5, 48, 5, 5])];
+    for (graph, shape) in both {
+        let x = input(&shape, 1);
+        let exact = Trainable::new(&graph, Device::Cpu, Layout::Nhwc).unwrap();
+        let rounded = Trainable::new(&graph, Device::Cpu, Layout::Nhwc)
+            .unwrap()
+            .computing_in(DType::BF16);
+        let [a, b] = [&exact, &rounded].map(|model| {
+            let outputs = model.forward(&[x.shallow_clone()], Phase::Evaluate);
+            outputs.unwrap().remove(0)
+        });
+        assert_eq!(b.kind(), Kind::Float);
+        let missed = distance(&b, &a);
+        assert!(missed > 0.0 && missed < 0.02, "{missed}");
+        let pairs = gradients(&exact, &x)
+            .into_iter()
+            .zip(gradients(&rounded, &x));
+        for ((name, expected), (_, got)) in pairs {
+            assert_eq!(got.kind(), Kind::Float, "{name}");
+            let missed = distance(&got, &expected);
+            assert!(missed < 0.1, "{name}: {missed}");
+        }
+        let mut kinds = rounded.parameters().iter().map(|p| p.tensor.kind());
+        assert!(kinds.all(|kind| kind != Kind::BFloat16));
+    }
 }

@@ -2,8 +2,8 @@
 
 use rankfold_graph::Dim;
 use rankfold_graph::ops::{
-    Concat, Embedding, Expand, Flatten, Mean, Pad, Permute, Reshape, Slice, Split, Squeeze,
-    Unsqueeze,
+    Activation, Concat, Embedding, Expand, Flatten, Mean, Pad, Permute, Reshape, Slice, Split,
+    Squeeze, Unsqueeze,
 };
 
 use super::{Arg, Step};
@@ -203,7 +203,7 @@ impl Import<'_> {
         Some(Step::new(Mean { axes, keep }, [self.input(node, 0)?]))
     }
 
-    /// A look-up in a table, or one place along an axis.
+    /// A look-up in a table, all of a value as it is, or one place along an axis.
     pub(super) fn gather(&self, node: &NodeProto) -> Option<Vec<Step>> {
         let (data, indices) = (node.arg(0)?, node.arg(1)?);
         let axis = node.int_or("axis", 0);
@@ -218,6 +218,9 @@ impl Import<'_> {
             return Some(vec![
                 Step::new(op, [Arg::named(indices)]).with(vec![weight]),
             ]);
+        }
+        if let Some(source) = self.relisted(data, indices).filter(|_| axis == 0) {
+            return Some(vec![Step::new(Activation::Identity, [Arg::named(source)])]);
         }
         let place = self.constant(indices).filter(|t| t.shape().is_empty())?;
         let &[at] = &place.to_i64()?[..] else {

@@ -145,7 +145,11 @@ impl Import<'_> {
         if node.flag_or("train", true)? && p != 0.0 {
             return None;
         }
-        Some(Step::new(Dropout { p }, [self.value(node, "input")?]))
+        // The op that writes to its input calls it by another name.
+        let input = self
+            .value(node, "input")
+            .or_else(|| self.value(node, "self"));
+        Some(Step::new(Dropout { p }, [input?]))
     }
 }
 

@@ -88,6 +88,7 @@ impl Import<'_> {
             ("select", "int") => self.select(node),
             ("flatten", "using_ints") => single(self.flatten(node)),
             ("view" | "reshape" | "_unsafe_view", "default") => single(self.reshape(node)),
+            ("as_strided", "default") => single(self.as_strided(node)),
             ("unflatten", "int") => single(self.unflatten(node)),
             ("permute", "default") => single(self.permute(node)),
             ("transpose" | "swapaxes" | "swapdims", "int" | "default") => {

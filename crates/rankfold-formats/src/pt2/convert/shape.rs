@@ -2,7 +2,8 @@
 
 use rankfold_graph::Dim;
 use rankfold_graph::ops::{
-    Concat, Expand, Flatten, Mean, Pad, Permute, Reshape, Slice, Split, Squeeze, Unsqueeze,
+    Activation, Concat, Expand, Flatten, Mean, Pad, Permute, Reshape, Slice, Split, Squeeze,
+    Unsqueeze,
 };
 
 use super::{Arg, Step};
@@ -25,6 +26,28 @@ impl Import<'_> {
 
     fn axis(&self, node: &FileNode, name: &str, rank: usize) -> Option<usize> {
         place(node.int_or(name, 0)?, rank)
+    }
+
+    /// A view by strides that are the value's own.
+    pub(super) fn as_strided(&self, node: &FileNode) -> Option<Step> {
+        let input = node.tensor("self")?;
+        let meta = self.file.tensor_values.get(input)?;
+        let given = |name: &str| -> Option<Vec<SymInt>> {
+            let sizes = node.sizes(name)?.into_iter().map(|size| match size {
+                Size::Int(n) => Some(SymInt::AsInt(n)),
+                Size::Name(name) => self.file.sym_int_values.get(&name).cloned(),
+            });
+            sizes.collect()
+        };
+        let (sizes, strides) = (given("size")?, given("stride")?);
+        let same = sizes == meta.sizes
+            && strides.len() == sizes.len()
+            && meta.strides.len() == sizes.len()
+            && node.int_or("storage_offset", 0)? == 0
+            && meta.storage_offset.int() == Some(0);
+        let mut axes = sizes.iter().zip(strides.iter().zip(&meta.strides));
+        let alike = axes.all(|(size, (a, b))| size.int() == Some(1) || a == b);
+        (same && alike).then(|| Step::new(Activation::Identity, [Arg::named(input)]))
     }
 
     pub(super) fn concat(&self, node: &FileNode) -> Option<Step> {

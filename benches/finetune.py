@@ -1,0 +1,106 @@
+"""ResNet-20 on CIFAR-10: what training wins back, and what each choice of the paper is worth.
+
+    python3 benches/finetune.py RANKFOLD [--epochs N] [--only PATTERN] [--paper] [--folder FOLDER]
+
+needs RANKFOLD_DATA and RANKFOLD_PRETRAINED. The network is compressed and trained at every budget, the
+dense control beside it, and measured on the whole test set, of which nothing is used to choose. --paper
+runs the experiments of Astrid and Lee instead: order, first factors, freezing. Every result goes to
+benches/results/finetune.json as soon as it is there; what is there is not run again, and a run that was
+stopped goes on from its last checkpoint in FOLDER (target/finetune).
+"""
+
+import argparse
+import datetime
+import fnmatch
+import json
+import os
+import pathlib
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "finetune.json"
+TEACHER = {
+    "50% removed": ["--params-removed", "50%", "--finetune", "oneshot", "--control"],
+    "75% removed": ["--params-removed", "75%", "--finetune", "oneshot"],
+    "85% removed": ["--params-removed", "85%", "--finetune", "oneshot"],
+    "75% removed, the paper's recipe": ["--params-removed", "75%", "--finetune", "oneshot", "--recipe", "paper"],
+}
+# Eighteen stages of one pass over few images cost what eighteen passes after all layers do.
+STAGE = ["--train-split", "train[:8192]", "--recipe", "paper", "--batch", "64"]
+RANKS = ["--uniform-rank", "conv=24,fc=8", "--forms", "cp3,svd"]
+ORDERS = {
+    "hybrid": ["--finetune", "hybrid", "--epochs", "1"],
+    "iterative, fully connected layers too": ["--finetune", "iterative", "--epochs", "1"],
+    "one-shot, as many passes": ["--finetune", "oneshot", "--epochs", "19"],
+    "hybrid, random factors": ["--finetune", "hybrid", "--epochs", "1", "--init", "random"],
+    "hybrid, decomposed layers frozen": ["--finetune", "hybrid", "--epochs", "1", "--freeze", "decomposed"],
+    "hybrid, all other layers frozen": ["--finetune", "hybrid", "--epochs", "1", "--freeze", "others"],
+}
+
+
+def run(binary, options, out):
+    """A compression with training; its report, or what it said when it failed."""
+    model = f"{os.environ['RANKFOLD_PRETRAINED']}/resnet20-12fca82f.th"
+    data = f"cifar10:{os.environ['RANKFOLD_DATA']}"
+    command = [binary, "compress", model, "--arch", "resnet20", "--data", data, *options, "-o", str(out)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL)
+    if done.returncode < 0 or done.returncode == 130:
+        sys.exit(f"interrupted: {shlex.join(command)}")
+    if done.returncode:
+        sys.exit(f"failed with {done.returncode}: {shlex.join(command)}")
+    return json.loads((out / "report.json").read_text())
+
+
+def row(report, options):
+    before, after = report["before"], report["after"]
+    training = report["adjustments"]["training"]
+    epochs = [epoch for stage in training["stages"] for epoch in stage["epochs"]]
+    share = lambda key: round(100 * (1 - after[key] / before[key]), 2)
+    return {
+        "options": options,
+        "parameters_removed": share("parameters"),
+        "macs_removed": share("macs"),
+        "top1_before": before["top1"],
+        "top1": after["top1"],
+        "top1_se": round(after["top1_se"], 3),
+        "control_top1": training.get("control", {}).get("top1"),
+        "epochs": training["epochs"],
+        "chosen_epoch": training["chosen_epoch"],
+        "chosen_on": training["chosen_on"],
+        "seconds": round(sum(epoch["seconds"] for epoch in epochs)),
+        "divergence": [epoch["mark"].get("divergence") for epoch in epochs],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("binary")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--only", default="*", metavar="PATTERN")
+    parser.add_argument("--paper", action="store_true")
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("target/finetune"))
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
+    if arguments.paper:
+        runs = {name: [*RANKS, *STAGE, *options] for name, options in ORDERS.items()}
+    else:
+        length = ["--epochs", str(arguments.epochs)]
+        runs = {f"{name}, {arguments.epochs} epochs": [*options, *length] for name, options in TEACHER.items()}
+    for name, options in runs.items():
+        if name in stored["rows"] or not fnmatch.fnmatch(name, arguments.only):
+            continue
+        out = arguments.folder / name.replace(" ", "-").replace(",", "").replace("%", "").replace("'", "")
+        print(f"{name}: {shlex.join(options)}", flush=True)
+        stored["rows"][name] = row(run(arguments.binary, options, out), options)
+        stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+        stored["date"] = datetime.date.today().isoformat()
+        RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+        shutil.rmtree(out)
+        print(f"{name}: {stored['rows'][name]['top1']:.2f} %", flush=True)
+
+
+main()

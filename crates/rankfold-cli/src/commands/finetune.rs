@@ -1,0 +1,115 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use rankfold_compress::Plan;
+use rankfold_data::Split;
+use rankfold_finetune::{Recipe, Stage};
+use serde_json::Value;
+
+use crate::args::{ArchArgs, DataArgs, ModelArgs};
+use crate::failure::{Failure, Outcome};
+use crate::model::{Loaded, load};
+use crate::trained::{Finish, RunArgs};
+use crate::training::{Choice, Material, RecipeArg, Training, weights_hash};
+
+/// Train a model that is there already, compressed or not
+#[derive(Debug, Args)]
+pub(crate) struct Finetune {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    data: DataArgs,
+
+    /// Part of the data on which accuracy is measured before and after; where there are labels
+    #[arg(long, default_value = "test", value_name = "SPLIT")]
+    split: Split,
+
+    /// A model whose answers are learnt; labels are not needed then
+    #[arg(long, value_name = "MODEL")]
+    teacher: Option<PathBuf>,
+
+    /// The network whose weights a bare checkpoint of the teacher holds; the model's by default
+    #[arg(long, value_name = "NAME", requires = "teacher")]
+    teacher_arch: Option<String>,
+
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+impl Finetune {
+    pub(crate) fn run(self) -> Outcome {
+        let device = self.run.device.resolve()?;
+        let base = match (self.run.training.recipe, &self.teacher) {
+            (RecipeArg::Paper, _) => Recipe::paper(),
+            (RecipeArg::Default, Some(_)) => Recipe::default(),
+            (RecipeArg::Default, None) => Recipe::labels(),
+        };
+        let recipe = self.run.training.recipe(base, self.run.seed, device)?;
+        if self.teacher.is_some() && self.run.training.recipe == RecipeArg::Paper {
+            return Err(Failure::usage("the paper's recipe has no teacher")
+                .hint("leave --teacher or --recipe paper out"));
+        }
+        let finish = Finish::claim(&self.run)?;
+        let loaded = load(&self.model.model, &self.model.arch)?;
+        let teacher = self.teacher()?;
+        let material = Material::open(
+            &self.run.training,
+            &self.data,
+            &loaded.graph,
+            Some(&self.split),
+            self.run.seed,
+        )?;
+        material.check_labels(&recipe)?;
+        let plan = previous_plan(&loaded, self.run.seed);
+        let decomposed = plan.layers.iter().filter(|layer| layer.rank.is_some());
+        let decomposed: Vec<String> = decomposed.map(|layer| layer.name.clone()).collect();
+        let mut identity = vec![("model", weights_hash(&loaded.graph))];
+        if let Some(teacher) = &teacher {
+            identity.push(("teacher", weights_hash(&teacher.graph)));
+        }
+        let training = Training {
+            args: &self.run.training,
+            network: "model",
+            doing: "training",
+            stages: &[Stage::training()],
+            decomposed: &decomposed,
+            teacher: teacher.as_ref().map(|teacher| &teacher.graph),
+            material: &material,
+            recipe: &recipe,
+            folder: finish.out.course("model"),
+            metrics: finish.out.file("metrics.jsonl"),
+            identity,
+        };
+        let graduate = training.go_through(&loaded.graph, |graph, _| Ok(graph.clone()))?;
+        let choice = Choice::of(&self.run.training, teacher.is_some());
+        finish.write(
+            &loaded,
+            &plan,
+            &graduate,
+            (choice, &recipe, &material),
+            |graph| crate::accuracy::on(graph, &self.data, &self.split, device),
+        )
+    }
+
+    fn teacher(&self) -> Outcome<Option<Loaded>> {
+        let Some(path) = &self.teacher else {
+            return Ok(None);
+        };
+        let arch = match &self.teacher_arch {
+            None => self.model.arch.clone(),
+            own => ArchArgs {
+                arch: own.clone(),
+                ..self.model.arch.clone()
+            },
+        };
+        load(path, &arch).map(Some)
+    }
+}
+
+/// The plan by which the model was compressed, or one that changes nothing.
+fn previous_plan(loaded: &Loaded, seed: u64) -> Plan {
+    let stored = loaded.record.get("plan").cloned().unwrap_or(Value::Null);
+    serde_json::from_value(stored)
+        .unwrap_or_else(|_| Plan::new(&loaded.graph, "nothing".to_owned(), seed))
+}

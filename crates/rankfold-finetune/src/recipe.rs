@@ -1,0 +1,161 @@
+//! How a network is trained.
+
+use rankfold_graph::DType;
+use rankfold_torch::Device;
+
+use crate::optimizer::Method;
+use crate::schedule::Fall;
+
+/// How long a stage lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// Passes over the data.
+    Epochs(usize),
+    /// Batches.
+    Steps(usize),
+}
+
+/// Learning from another network's answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Teaching {
+    /// T, by which scores are divided before they are compared.
+    pub temperature: f64,
+    /// Weight of the relative squared errors of the blocks' outputs; 0 looks at outputs only.
+    pub block_weight: f64,
+}
+
+impl Default for Teaching {
+    fn default() -> Self {
+        Self {
+            temperature: 3.0,
+            block_weight: 10.0,
+        }
+    }
+}
+
+/// Everything that decides what training does, but for the data.
+///
+/// The loss is `label_weight` times the cross-entropy of the labels, plus what [`Teaching`] adds where
+/// there is a teacher: T²·KL of softened class probabilities and the errors of all blocks' outputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// How long every stage lasts.
+    pub length: Length,
+    /// How gradients become steps.
+    pub method: Method,
+    /// The highest learning rate.
+    pub rate: f64,
+    /// What the rate of factors is multiplied by.
+    pub factor_rate: f64,
+    /// Share of a kernel that a step at rate 1 takes away. Biases and normalisations do not decay.
+    pub decay: f64,
+    /// How the rate falls.
+    pub fall: Fall,
+    /// Steps over which the rate rises.
+    pub warm_up: usize,
+    /// The longest gradient; none for any.
+    pub clip: Option<f64>,
+    /// Share of the labels' weight that is spread over all classes.
+    pub smoothing: f64,
+    /// Share of the inputs that are mixed with another one of their batch, by up to a half.
+    pub mixed: f64,
+    /// Batch-norm statistics stay as they are, and are not those of the batch.
+    pub frozen_statistics: bool,
+    /// Weight of the labels' cross-entropy.
+    pub label_weight: f64,
+    /// How the teacher's answers count, where there is one.
+    pub teaching: Teaching,
+    /// Decides mixing and dropout; order and views are the loader's.
+    pub seed: u64,
+    /// Where.
+    pub device: Device,
+    /// The type that is computed in; weights and what decides stay in f32.
+    pub dtype: DType,
+}
+
+impl Default for Recipe {
+    /// What recovers a compressed network: AdamW with a short warm-up and a cosine, gradients no longer
+    /// than 1, learning from a teacher.
+    fn default() -> Self {
+        Self {
+            length: Length::Epochs(10),
+            method: Method::ADAMW,
+            rate: 2e-3,
+            factor_rate: 1.0,
+            decay: 0.0,
+            fall: Fall::Cosine,
+            warm_up: 100,
+            clip: Some(1.0),
+            smoothing: 0.0,
+            mixed: 0.5,
+            frozen_statistics: false,
+            label_weight: 0.0,
+            teaching: Teaching::default(),
+            seed: 0,
+            device: Device::Cpu,
+            dtype: DType::F32,
+        }
+    }
+}
+
+impl Recipe {
+    /// Some hundred steps on few inputs without labels, for a network that diverges so far from its
+    /// teacher: what is badly damaged bears, and needs, larger steps. Statistics stay as they are: on
+    /// few inputs they are worth more than what would be estimated anew.
+    pub fn lessons(steps: usize, divergence: f64) -> Self {
+        let rate = 4e-3 * (divergence.max(0.0) / 0.12).powf(0.3);
+        Self {
+            length: Length::Steps(steps),
+            rate: rate.clamp(5e-4, 4e-3),
+            warm_up: 20,
+            frozen_statistics: true,
+            teaching: Teaching {
+                block_weight: 100.0,
+                ..Teaching::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// The recipe of Astrid and Lee (2018): labels only, stochastic gradient descent with momentum at
+    /// 10⁻³, a tenth of it after every five of fifteen epochs.
+    pub fn paper() -> Self {
+        Self {
+            length: Length::Epochs(15),
+            method: Method::SGD,
+            rate: 1e-3,
+            decay: 5e-4,
+            fall: Fall::Steps {
+                every: 5,
+                factor: 0.1,
+            },
+            warm_up: 0,
+            clip: None,
+            mixed: 0.0,
+            label_weight: 1.0,
+            ..Self::default()
+        }
+    }
+
+    /// What a network is trained from scratch with: labels, stochastic gradient descent from 0.1 down a
+    /// cosine.
+    pub fn scratch() -> Self {
+        Self {
+            length: Length::Epochs(30),
+            method: Method::SGD,
+            rate: 0.1,
+            decay: 5e-4,
+            clip: None,
+            ..Self::labels()
+        }
+    }
+
+    /// What a network without a teacher is trained with: labels only.
+    pub fn labels() -> Self {
+        Self {
+            mixed: 0.0,
+            label_weight: 1.0,
+            ..Self::default()
+        }
+    }
+}
