@@ -1,5 +1,6 @@
 //! Options that several commands share.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -36,6 +37,26 @@ pub(crate) struct ArchArgs {
     /// The dictionary of a checkpoint to read, as `model_ema`
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+}
+
+impl ArchArgs {
+    /// The same as arguments of another process.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let number = |n: Option<usize>| n.map(|n| n.to_string());
+        let named = [
+            ("--arch", self.arch.clone()),
+            ("--num-classes", number(self.num_classes)),
+            ("--input-side", number(self.input_side)),
+            ("--k", number(self.k)),
+            ("--key", self.key.clone()),
+        ];
+        let given = named
+            .into_iter()
+            .filter_map(|(name, value)| Some([name.into(), value?.into()]));
+        let mut arguments: Vec<OsString> = given.flatten().collect();
+        arguments.extend(self.transform_input.then(|| "--transform-input".into()));
+        arguments
+    }
 }
 
 /// Which data, and how they are prepared.

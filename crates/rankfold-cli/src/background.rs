@@ -84,6 +84,8 @@ pub(crate) fn goal(request: &Request, graph: &Graph) -> Option<Goal> {
         Resource::Parameters => total.parameters,
         Resource::Macs => total.macs,
         Resource::Bytes => total.parameters_with_buffers * request.element_bytes,
+        // Its unit is not that of the counted costs; the report shows what was measured.
+        Resource::Time => return None,
     };
     let limit = limit.of(whole);
     Some(Goal { resource, limit })

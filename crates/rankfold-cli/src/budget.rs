@@ -9,6 +9,7 @@ use rankfold_graph::Graph;
 use serde::Deserialize;
 
 use crate::failure::{Failure, Kind, Outcome};
+use crate::latency::LatencyArgs;
 use crate::swept::{AverageRank, SweptArgs};
 
 /// How much smaller, and how the ranks are chosen.
@@ -16,6 +17,9 @@ use crate::swept::{AverageRank, SweptArgs};
 pub(crate) struct BudgetArgs {
     #[command(flatten)]
     limit: LimitArgs,
+
+    #[command(flatten)]
+    pub(crate) latency: LatencyArgs,
 
     /// How ranks are chosen within a budget
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
@@ -55,6 +59,10 @@ struct LimitArgs {
     /// How many times fewer multiply-accumulates, as 3x
     #[arg(long, value_name = "X")]
     macs: Option<Factor>,
+
+    /// How many times faster by the clock, as 3x, or how long a run may take, as 10ms; see --latency-batch
+    #[arg(long, value_name = "X|TIME")]
+    latency: Option<Latency>,
 
     /// Size of the written weights, as 2MB
     #[arg(long, value_name = "SIZE")]
@@ -129,6 +137,7 @@ impl BudgetArgs {
         limit.params_removed.is_some()
             || limit.params.is_some()
             || limit.macs.is_some()
+            || limit.latency.is_some()
             || limit.size.is_some()
             || limit.energy.is_some()
             || limit.uniform_rank.is_some()
@@ -210,6 +219,15 @@ impl BudgetArgs {
                 within(Resource::Macs, Limit::Share(1.0 / times)),
                 format!("macs {times}x"),
             )
+        } else if let Some(latency) = limit.latency {
+            let (limit, words) = match latency {
+                Latency::Faster(times) => (Limit::Share(1.0 / times), format!("latency {times}x")),
+                Latency::Within(nanoseconds) => (
+                    Limit::AtMost(nanoseconds),
+                    format!("latency {} ms", nanoseconds as f64 / 1e6),
+                ),
+            };
+            (within(Resource::Time, limit), words)
         } else if let Some(Size(bytes)) = limit.size {
             (
                 within(Resource::Bytes, Limit::AtMost(bytes)),
@@ -250,7 +268,7 @@ impl BudgetArgs {
             )
         } else {
             return Err(Failure::usage("no budget was given").hint(
-                "give one of --params-removed, --params, --macs, --size, --energy, \
+                "give one of --params-removed, --params, --macs, --latency, --size, --energy, \
                  --uniform-rank, --average-rank, --max-drop, --ranks or --plan",
             ));
         })
@@ -319,6 +337,42 @@ impl FromStr for Factor {
             Ok(factor) if factor >= 1.0 && factor.is_finite() => Ok(Self(factor)),
             _ => Err("expected a factor of at least 1, as 4x".to_owned()),
         }
+    }
+}
+
+/// How fast a run is to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Latency {
+    /// So many times as fast as the original.
+    Faster(f64),
+    /// Within so many nanoseconds.
+    Within(u64),
+}
+
+impl FromStr for Latency {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected a factor of at least 1, as 3x, or a time, as 10ms".to_owned();
+        let units = [
+            ("ns", 1.0),
+            ("us", 1e3),
+            ("µs", 1e3),
+            ("ms", 1e6),
+            ("s", 1e9),
+        ];
+        for (unit, nanoseconds) in units {
+            let Some(number) = text.strip_suffix(unit) else {
+                continue;
+            };
+            let time = number.trim().parse::<f64>().map_err(|_| expected())? * nanoseconds;
+            return match time >= 1.0 && time.is_finite() {
+                true => Ok(Self::Within(time as u64)),
+                false => Err(expected()),
+            };
+        }
+        let Factor(times) = text.parse().map_err(|_| expected())?;
+        Ok(Self::Faster(times))
     }
 }
 
@@ -410,6 +464,13 @@ mod tests {
         assert_eq!("2MB".parse(), Ok(Size(2_000_000)));
         assert_eq!("1.5KiB".parse(), Ok(Size(1536)));
         assert!("two".parse::<Size>().is_err());
+        assert_eq!("3x".parse(), Ok(Latency::Faster(3.0)));
+        assert_eq!("10ms".parse(), Ok(Latency::Within(10_000_000)));
+        assert_eq!("0.5 s".parse(), Ok(Latency::Within(500_000_000)));
+        assert_eq!("70us".parse(), Ok(Latency::Within(70_000)));
+        for wrong in ["0.5x", "0ms", "fast", "-1ms", "infs"] {
+            assert!(wrong.parse::<Latency>().is_err(), "{wrong}");
+        }
         let ranks = UniformRank {
             conv: Some(100),
             fc: None,

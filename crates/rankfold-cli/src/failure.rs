@@ -249,6 +249,7 @@ impl From<CompressError> for Failure {
             | CompressError::RankGroups { .. }
             | CompressError::OpenSize { .. }
             | CompressError::NothingToDo
+            | CompressError::NoTimes
             | CompressError::Glob { .. }
             | CompressError::SweepModel { .. }
             | CompressError::SweepUnfinished { .. }

@@ -88,6 +88,12 @@ impl OutFolder {
         Ok(folder)
     }
 
+    /// The folder's own name.
+    pub(crate) fn name(&self) -> String {
+        let name = self.target.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     fn factors(&self) -> PathBuf {
         self.partial.join(FACTORS)
     }
@@ -254,9 +260,8 @@ impl OutFolder {
 
     /// Adds report.html, its plots, and their numbers to report.json.
     fn page(&self) -> Outcome {
-        let name = self.target.file_name().unwrap_or_default();
         let folder = Folder {
-            name: name.to_string_lossy().into_owned(),
+            name: self.name(),
             ..Folder::read(&self.partial)?
         };
         let plots = self.partial.join("plots");

@@ -172,6 +172,19 @@ pub(crate) fn decomposed(
     }
 }
 
+/// A chain of smaller layers that is not compared with anything.
+pub(crate) fn chain_of_kernels(stages: Vec<(StageOutline, Array4<f32>)>) -> Decomposed {
+    Decomposed {
+        stages,
+        shift: None,
+        distance: Distance {
+            weight: f64::NAN,
+            response: None,
+            damage: None,
+        },
+    }
+}
+
 /// Puts a chain of smaller layers in a layer's place.
 pub(crate) fn rewrite(
     graph: &mut Graph,

@@ -14,6 +14,18 @@ pub enum Resource {
     Macs,
     /// Bytes of the written weights.
     Bytes,
+    /// Measured nanoseconds of a run of the whole network.
+    Time,
+}
+
+impl Resource {
+    /// So much of it in words.
+    pub fn amount(self, value: u64) -> String {
+        match self {
+            Self::Time => format!("{:.3} ms", value as f64 / 1e6),
+            counted => format!("{value} {counted}"),
+        }
+    }
 }
 
 impl fmt::Display for Resource {
@@ -22,6 +34,7 @@ impl fmt::Display for Resource {
             Self::Parameters => "parameters",
             Self::Macs => "multiply-accumulates",
             Self::Bytes => "bytes",
+            Self::Time => "nanoseconds",
         })
     }
 }

@@ -29,6 +29,8 @@ pub struct Point {
     pub measured: bool,
     /// How the network answers with this layer alone so; none where no sweep tells.
     pub answer: Option<Answer>,
+    /// How long it takes; none where that was not measured.
+    pub nanoseconds: Option<u64>,
 }
 
 /// All that a layer can become.
@@ -123,6 +125,7 @@ fn layer_curves(
         },
         measured: true,
         answer: None,
+        nanoseconds: None,
     };
     let mut curves = LayerCurves {
         layer: layer.clone(),
@@ -200,6 +203,7 @@ fn form_points(
             distance: between(&grid, &measured, scale),
             measured: grid.contains(&scale),
             answer: None,
+            nanoseconds: None,
         }
     });
     let mut points: Vec<Point> = points.collect();

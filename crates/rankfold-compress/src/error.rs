@@ -90,7 +90,11 @@ pub enum CompressError {
         groups: usize,
     },
     /// A budget below what any choice of ranks reaches.
-    #[error("the budget of {budget} {resource} cannot be met: the smallest possible is {nearest}")]
+    #[error(
+        "the budget of {} cannot be met: the smallest possible is {}",
+        resource.amount(*budget),
+        resource.amount(*nearest)
+    )]
     Budget {
         /// What is limited.
         resource: Resource,
@@ -146,6 +150,9 @@ pub enum CompressError {
         /// What it needs.
         needs: &'static str,
     },
+    /// A budget of time without a timetable.
+    #[error("a budget of time needs measured times")]
+    NoTimes,
     /// A sweep of another model.
     #[error(
         "the sweep is of `{sweep}` ({sweep_fingerprint}), this model is `{model}` ({fingerprint})"

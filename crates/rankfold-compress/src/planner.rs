@@ -11,6 +11,7 @@ use crate::cost::{LayerCost, kept_cost};
 use crate::curves::{CurveOptions, LayerCurves, Point, curves};
 use crate::error::CompressError;
 use crate::form::{Form, Rank};
+use crate::latency::Timetable;
 use crate::layer::{Kind, Layer};
 use crate::plan::{LayerPlan, Plan, check_rank, find};
 use crate::probe::Statistics;
@@ -41,6 +42,10 @@ pub struct Request {
     pub curves: CurveOptions,
     /// What a sweep tells, for the selections that need one.
     pub evidence: Option<Arc<Evidence>>,
+    /// Curves that an earlier plan for the same layers, forms and statistics was made from.
+    pub known: Option<Arc<[LayerCurves]>>,
+    /// How long layers take, for budgets of time.
+    pub times: Option<Arc<Timetable>>,
     /// What each layer alone loses, where the selection asks for it and it is not the sweep that tells.
     pub losses: Option<Vec<(String, f64)>>,
     /// The request in words, for the record.
@@ -69,6 +74,8 @@ impl Request {
             overhead: None,
             curves: CurveOptions::default(),
             evidence: None,
+            known: None,
+            times: None,
             losses: None,
             words: String::new(),
         }
@@ -96,6 +103,11 @@ impl Request {
             needs: "a sweep",
         });
         evidence.map(Some)
+    }
+
+    /// How long layers take.
+    fn times(&self) -> Result<&Timetable, CompressError> {
+        self.times.as_deref().ok_or(CompressError::NoTimes)
     }
 
     /// What each layer alone loses.
@@ -178,15 +190,28 @@ pub fn plan(
         ..request.curves.clone()
     };
     let evidence = request.evidence()?;
-    let curves = match evidence {
-        Some(evidence) => evidence.curves(graph, &candidates)?,
-        None => curves(graph, &candidates, statistics, &options, control, finished)?,
+    let mut curves = match (evidence, &request.known) {
+        (Some(evidence), _) => evidence.curves(graph, &candidates)?,
+        (None, Some(known)) => known.to_vec(),
+        (None, None) => curves(graph, &candidates, statistics, &options, control, finished)?,
+    };
+    let timed;
+    let offered = match request.budget {
+        Budget::Within {
+            resource: Resource::Time,
+            ..
+        } => {
+            request.times()?.tell(&mut curves);
+            timed = Timetable::timed(&curves);
+            &timed
+        }
+        _ => &curves,
     };
     let points = match &request.budget {
         Budget::Energy(share) => curves.iter().map(|c| at_energy(c, *share)).collect(),
         Budget::Within { resource, limit } => {
             let allowance = allowance(graph, &candidates, *resource, *limit, request);
-            select(&curves, request, allowance?)?
+            select(offered, request, allowance?)?
         }
         Budget::MaxDrop(drop) => smallest(&curves, request, |answer| Some(answer.drop? <= *drop))?,
         Budget::MaxDivergence(most) => {
@@ -335,6 +360,12 @@ fn allowance(
             let overhead = request.overhead.unwrap_or_else(|| header_bytes(graph));
             let total = numbers + overhead.div_ceil(unit);
             (unit, limit.of(numbers * unit), total, own.parameters)
+        }
+        Resource::Time => {
+            let times = request.times()?;
+            let rest = times.rest();
+            let own = times.total.saturating_add_signed(-rest);
+            (1, limit.of(times.total), times.total, own)
         }
     };
     let allowance = Allowance {

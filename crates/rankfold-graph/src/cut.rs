@@ -1,10 +1,11 @@
-//! A graph in two: what comes before a node, and the rest.
+//! Parts of a graph: what comes before a node and the rest, and a node with what follows it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::builder::GraphBuilder;
 use crate::error::GraphError;
 use crate::graph::{Graph, Node, ValueId};
+use crate::op::Op;
 
 /// The two parts of a graph.
 #[derive(Debug, Clone)]
@@ -35,6 +36,40 @@ impl Graph {
             head: self.part(before, &self.inputs, &crossing)?,
             tail: self.part(after, &crossing, &self.outputs)?,
         })
+    }
+
+    /// The node of that name with the nodes that `follows` accepts and that alone take what the one
+    /// before makes. What else they take are inputs.
+    pub fn around(&self, node: &str, follows: impl Fn(&Op) -> bool) -> Result<Self, GraphError> {
+        let unknown = || GraphError::Unknown {
+            what: "node",
+            name: node.to_owned(),
+        };
+        let mut last = self.node(node).ok_or_else(unknown)?;
+        let mut nodes = vec![last.clone()];
+        while let Some(next) = self.only_taker(last).filter(|next| follows(&next.op)) {
+            nodes.push(next.clone());
+            last = next;
+        }
+        let made: HashSet<ValueId> = nodes.iter().flat_map(|n| n.outputs.clone()).collect();
+        let mut inputs: Vec<ValueId> = Vec::new();
+        for &input in nodes.iter().flat_map(|node| &node.inputs) {
+            if !made.contains(&input) && !inputs.contains(&input) {
+                inputs.push(input);
+            }
+        }
+        self.part(&nodes, &inputs, &last.outputs)
+    }
+
+    /// The node that alone takes all that a node makes.
+    fn only_taker(&self, node: &Node) -> Option<&Node> {
+        let &[value] = &node.outputs[..] else {
+            return None;
+        };
+        let mut takers = self.consumers(value);
+        let taker = takers.next()?;
+        let alone = takers.next().is_none() && !self.outputs.contains(&value);
+        alone.then_some(taker)
     }
 
     /// Some of the nodes as a graph of their own.

@@ -80,6 +80,7 @@ pub fn calibrate(
     let run = |fold: bool| Options {
         device: options.device,
         fold,
+        chain: false,
         ..Options::default()
     };
     let forward = Executor::new(graph, run(true))?;

@@ -143,6 +143,9 @@ pub enum TorchError {
     /// The graph could not be changed.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// A layer that cannot take a form.
+    #[error(transparent)]
+    Compress(#[from] rankfold_compress::CompressError),
     /// A tensor could not be made.
     #[error("tensor `{name}`: {source}")]
     Tensor {

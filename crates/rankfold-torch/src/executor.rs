@@ -9,8 +9,9 @@ use crate::convert::{self, kind_of};
 use crate::device::Device;
 use crate::error::{At, Result, TorchError, reason};
 use crate::fold::{Folded, fold};
-use crate::ops::{self, Call, Fault, Mode, packed};
-use crate::plan::{Input, Plan, Reuse, Step};
+use crate::ops::{self, Call, Fault, Mode, chain, packed};
+use crate::plan::{Input, Merged, Plan, Reuse, Step};
+use crate::stopwatch::{Laps, StepTime};
 
 /// How images lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -34,6 +35,9 @@ pub struct Options {
     /// Merge batch norms with the layer before them, and convolutions with the addition and the
     /// activation that alone take their result.
     pub fold: bool,
+    /// Take images through a 1×1, a depthwise and a 1×1 convolution in one step. What passes between
+    /// them cannot be looked at then.
+    pub chain: bool,
 }
 
 impl Default for Options {
@@ -43,6 +47,7 @@ impl Default for Options {
             layout: Layout::Nhwc,
             dtype: DType::F32,
             fold: true,
+            chain: true,
         }
     }
 }
@@ -114,7 +119,7 @@ impl Executor {
             && options.dtype == DType::F32
             && packed::available();
         let plan = if pack {
-            let (plan, merged) = Plan::fused(&graph)?;
+            let (plan, merged) = Plan::fused(&graph, options.chain && chain::available())?;
             folded.extend(merged);
             plan
         } else {
@@ -123,6 +128,14 @@ impl Executor {
         let _guard = tch::no_grad_guard();
         let mut weights = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
+            if let Some(Merged::Chain(chain)) = &step.merged {
+                let packed = chain::pack(chain, graph.weights());
+                weights.push(packed.ok_or_else(|| TorchError::MissingWeight {
+                    node: step.name.clone(),
+                    weight: chain.first.weight.to_string(),
+                })?);
+                continue;
+            }
             let mut own = Vec::new();
             for (role, name) in step.op.weights() {
                 let tensor =
@@ -134,7 +147,7 @@ impl Executor {
                             weight: name.to_string(),
                         })?;
                 let mut tensor = upload(&step.op, tensor, options)?;
-                if let (Role::Kernel, Op::Conv(conv), Some(_)) = (role, &step.op, step.packed) {
+                if let (Role::Kernel, Op::Conv(conv), Some(_)) = (role, &step.op, &step.merged) {
                     tensor = packed::pack(conv, &tensor, None).at("packing weights")?;
                 }
                 own.push(tensor);
@@ -172,6 +185,38 @@ impl Executor {
             Reuse::Inference,
             |_, _, _| Ok(()),
         )
+    }
+
+    /// How long every step takes, by the clock, in the order in which they run.
+    pub fn profile(&self, inputs: &[Tensor], runs: usize) -> Result<Vec<StepTime>> {
+        let _guard = tch::no_grad_guard();
+        let mut laps = Laps::new(self.plan.steps.len());
+        for _ in 0..runs.max(1) {
+            let values = prepare(&self.plan, self.options, inputs)?;
+            let mut place = 0;
+            laps.start();
+            walk(
+                &self.plan,
+                &self.weights,
+                values,
+                Mode::Inference,
+                Reuse::Inference,
+                |_, _, _| {
+                    laps.lap(place);
+                    place += 1;
+                    Ok(())
+                },
+            )?;
+        }
+        let steps = self.plan.steps.iter().zip(laps.medians());
+        let time = |(step, seconds): (&Step, f64)| StepTime {
+            nodes: step.nodes.clone(),
+            op: step.op.kind(),
+            chain: matches!(step.merged, Some(Merged::Chain(_))),
+            view: ops::memory(&step.op) == ops::Memory::View,
+            seconds,
+        };
+        Ok(steps.map(time).collect())
     }
 
     /// The nodes of those names, to be looked at while running.
@@ -415,10 +460,11 @@ pub(crate) fn walk(
             mode,
             reuse: step.reusable(reuse),
         };
-        let outputs = match (&step.op, step.packed) {
-            (Op::Conv(conv), Some(epilogue)) => {
-                packed::run(conv, epilogue, &call).map(|output| vec![output])
+        let outputs = match (&step.op, &step.merged) {
+            (Op::Conv(conv), Some(Merged::Conv(epilogue))) => {
+                packed::run(conv, *epilogue, &call).map(|output| vec![output])
             }
+            (_, Some(Merged::Chain(chain))) => chain::run(chain, &call).map(|output| vec![output]),
             (op, _) => ops::run(op, &call),
         };
         let outputs = outputs.map_err(|fault| fault_at(step, &fault))?;

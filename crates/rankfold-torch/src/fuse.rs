@@ -1,12 +1,14 @@
-//! Convolutions merged with the addition and the activation that alone take their result.
+//! Convolutions merged with the addition and the activation that alone take their result, and chains
+//! of three convolutions merged into one step.
 
 use std::collections::HashSet;
 
 use rankfold_graph::Op;
 use rankfold_graph::ops::Arithmetic;
 
+use crate::ops::chain::{self, Chain};
 use crate::ops::packed::{self, Epilogue};
-use crate::plan::{Step, same_sizes};
+use crate::plan::{Merged, Step, same_sizes};
 
 /// Steps of which some have taken others over, and the names of all concerned.
 pub(crate) struct Fused {
@@ -28,7 +30,7 @@ pub(crate) fn fuse(
             continue;
         };
         if gone[place]
-            || steps[place].packed.is_some()
+            || steps[place].merged.is_some()
             || !packed::fits(conv, &kernel(&steps[place]))
         {
             continue;
@@ -53,10 +55,11 @@ pub(crate) fn fuse(
         }
         let (name, op) = (steps[place].name.clone(), steps[place].op.clone());
         let mut step = Step::new(name, op, inputs, steps[last].outputs.clone());
-        step.packed = Some(epilogue);
+        step.merged = Some(Merged::Conv(epilogue));
         if last != place {
             let merged = path(&steps, &gone, outputs, place, last);
-            names.extend(merged.iter().map(|&i| steps[i].name.clone()));
+            step.nodes = merged.iter().map(|&i| steps[i].name.clone()).collect();
+            names.extend(step.nodes.iter().cloned());
             for i in merged {
                 gone[i] = true;
             }
@@ -69,6 +72,76 @@ pub(crate) fn fuse(
         steps: kept.map(|(step, _)| step).collect(),
         names,
     }
+}
+
+/// Merges a 1×1, a depthwise and a 1×1 convolution of which each alone takes what the one before makes.
+pub(crate) fn fuse_chains(
+    fused: Fused,
+    outputs: &[usize],
+    kernel: impl Fn(&Step) -> Vec<usize>,
+) -> Fused {
+    let Fused {
+        mut steps,
+        mut names,
+    } = fused;
+    let mut gone = vec![false; steps.len()];
+    for place in 0..steps.len() {
+        let taker = |place| only_taker(&steps, &gone, outputs, place);
+        let Some((middle, last)) = taker(place).and_then(|next| Some((next, taker(next)?))) else {
+            continue;
+        };
+        let places = [place, middle, last];
+        let Some(chain) = chain_of(places.map(|i| &steps[i]), &kernel) else {
+            continue;
+        };
+        let mut inputs = steps[place].inputs.clone();
+        inputs.extend(steps[last].inputs.iter().skip(1));
+        let (name, op) = (steps[place].name.clone(), steps[place].op.clone());
+        let mut step = Step::new(name, op, inputs, steps[last].outputs.clone());
+        step.merged = Some(Merged::Chain(Box::new(chain)));
+        step.nodes = places
+            .iter()
+            .flat_map(|&i| steps[i].nodes.clone())
+            .collect();
+        names.extend(step.nodes.iter().cloned());
+        (gone[place], gone[middle]) = (true, true);
+        steps[last] = step;
+    }
+    let kept = steps.into_iter().zip(gone).filter(|(_, gone)| !gone);
+    Fused {
+        steps: kept.map(|(step, _)| step).collect(),
+        names,
+    }
+}
+
+/// Three steps, each the taker of the one before, as a chain; none where they make none.
+fn chain_of(steps: [&Step; 3], kernel: impl Fn(&Step) -> Vec<usize>) -> Option<Chain> {
+    let conv = |step: &Step| match (&step.op, &step.merged) {
+        (Op::Conv(conv), Some(Merged::Conv(epilogue))) => Some((conv.clone(), *epilogue)),
+        _ => None,
+    };
+    let [first, middle, last] = steps;
+    let kernels = [kernel(first), kernel(middle), kernel(last)];
+    let [(first, before), (middle, between), (op, epilogue)] =
+        [conv(first)?, conv(middle)?, conv(last)?];
+    let activations = [before.activation, between.activation, epilogue.activation];
+    let fits = !before.add
+        && !between.add
+        && last.inputs.first() == steps[1].outputs.first()
+        && activations.iter().flatten().all(chain::takes)
+        && chain::is_pointwise(&first, &kernels[0])
+        && chain::is_depthwise(&middle, &kernels[1])
+        && chain::is_pointwise(&op, &kernels[2]);
+    fits.then(|| Chain {
+        first,
+        first_activation: before.activation,
+        middle,
+        middle_activation: between.activation,
+        last: op,
+        epilogue,
+        window: [kernels[1][2], kernels[1][3]],
+        outputs: kernels[2][0],
+    })
 }
 
 /// The step that alone takes what a step makes.

@@ -7,7 +7,8 @@ use rankfold_graph::{Fact, Graph, Op, Value, ValueId};
 
 use crate::error::{MissingOp, Result, TorchError};
 use crate::executor::Scores;
-use crate::fuse::fuse;
+use crate::fuse::{fuse, fuse_chains};
+use crate::ops::chain::Chain;
 use crate::ops::packed::Epilogue;
 use crate::ops::{self, Memory};
 
@@ -15,6 +16,8 @@ use crate::ops::{self, Memory};
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) name: String,
+    /// The nodes that it does, itself first.
+    pub(crate) nodes: Vec<String>,
     pub(crate) op: Op,
     pub(crate) inputs: Vec<usize>,
     pub(crate) outputs: Vec<usize>,
@@ -24,8 +27,27 @@ pub(crate) struct Step {
     pub(crate) reuse: Option<usize>,
     /// The same is true while gradients are recorded.
     pub(crate) reuse_in_training: bool,
-    /// The convolution's kernel is packed, and this follows it.
-    pub(crate) packed: Option<Epilogue>,
+    /// What the step does besides its op.
+    pub(crate) merged: Option<Merged>,
+}
+
+/// Nodes that one step does.
+#[derive(Debug)]
+pub(crate) enum Merged {
+    /// A convolution with its kernel packed, and this after it.
+    Conv(Epilogue),
+    /// Three convolutions; the step's op is the first.
+    Chain(Box<Chain>),
+}
+
+impl Merged {
+    /// What comes last.
+    pub(crate) fn epilogue(&self) -> Epilogue {
+        match self {
+            Self::Conv(epilogue) => *epilogue,
+            Self::Chain(chain) => chain.epilogue,
+        }
+    }
 }
 
 /// When results may be written over inputs that nobody needs afterwards.
@@ -40,6 +62,7 @@ pub(crate) enum Reuse {
 impl Step {
     pub(crate) fn new(name: String, op: Op, inputs: Vec<usize>, outputs: Vec<usize>) -> Self {
         Self {
+            nodes: vec![name.clone()],
             name,
             op,
             inputs,
@@ -47,16 +70,17 @@ impl Step {
             free: Vec::new(),
             reuse: None,
             reuse_in_training: false,
-            packed: None,
+            merged: None,
         }
     }
 
     /// The inputs whose memory could take the result.
     fn reuse_candidates(&self) -> &'static [usize] {
-        match (&self.op, self.packed) {
-            (Op::Conv(_), Some(Epilogue { add: true, .. })) => &[1],
-            (Op::Activation(_) | Op::BinaryScalar(_), _) => &[0],
-            (Op::Binary(_), _) => &[0, 1],
+        let adds = |merged: &Merged| merged.epilogue().add;
+        match &self.op {
+            Op::Conv(_) if self.merged.as_ref().is_some_and(adds) => &[1],
+            Op::Activation(_) | Op::BinaryScalar(_) => &[0],
+            Op::Binary(_) => &[0, 1],
             _ => &[],
         }
     }
@@ -120,9 +144,9 @@ impl Plan {
         Self::with(graph, |steps, _| steps)
     }
 
-    /// The steps of a graph with convolutions packed and merged with what follows them, and the names
-    /// of all nodes that were merged.
-    pub(crate) fn fused(graph: &Graph) -> Result<(Self, HashSet<String>)> {
+    /// The steps of a graph with convolutions packed and merged with what follows them, `chains` of
+    /// three too, and the names of all nodes that were merged.
+    pub(crate) fn fused(graph: &Graph, chains: bool) -> Result<(Self, HashSet<String>)> {
         let kernel = |step: &Step| {
             let weights = step.op.weights();
             let kernel = weights
@@ -132,7 +156,10 @@ impl Plan {
         };
         let mut names = HashSet::new();
         let plan = Self::with(graph, |steps, outputs| {
-            let fused = fuse(steps, outputs, graph.values(), kernel);
+            let mut fused = fuse(steps, outputs, graph.values(), kernel);
+            if chains {
+                fused = fuse_chains(fused, outputs, kernel);
+            }
             names = fused.names;
             fused.steps
         })?;

@@ -205,6 +205,7 @@ impl TorchProbe {
 fn run_options(options: &ProbeOptions) -> Options {
     Options {
         device: options.device,
+        chain: false,
         ..Options::default()
     }
 }

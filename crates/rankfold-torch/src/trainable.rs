@@ -56,6 +56,7 @@ impl Trainable {
             layout,
             dtype: DType::F32,
             fold: false,
+            chain: false,
         };
         let plan = Plan::new(graph)?;
         let mut parameters: Vec<Parameter> = Vec::new();

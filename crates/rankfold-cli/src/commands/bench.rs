@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -14,7 +15,9 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::interrupt;
 use crate::model::{Loaded, is_bare, load};
 use crate::output::{bytes, say, say_json, table, write_json};
+use crate::profile::{self, Roof, StepRow};
 use crate::progress;
+use crate::starts::{self, Start};
 
 /// Measure how long a model takes, or two models in turn
 #[derive(Debug, Args)]
@@ -45,6 +48,15 @@ pub(crate) struct Bench {
     #[arg(long, default_value = "25", value_name = "N")]
     repeat: NonZeroUsize,
 
+    /// Also where the time goes, step by step, and what bounds each
+    #[arg(long)]
+    profile: bool,
+
+    /// Also what each takes in a process of its own, at the first batch size: time to load and to the first
+    /// output, and memory
+    #[arg(long)]
+    fresh: bool,
+
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -73,6 +85,8 @@ struct Row {
     quartiles_ms: [f64; 2],
     /// The first model's median over this one's.
     speedup: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<StepRow>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,12 +95,17 @@ struct Report {
     threads: usize,
     device: String,
     peak_memory_bytes: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    starts: Vec<Start>,
+    /// What the machine does at most, where steps were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peaks: Option<Roof>,
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Outcome {
         let device = self.device.resolve()?;
-        let mut models = Vec::new();
+        let (mut models, mut arches) = (Vec::new(), Vec::new());
         for path in std::iter::once(&self.model).chain(&self.other) {
             let bare = is_bare(
                 path,
@@ -103,24 +122,31 @@ impl Bench {
                 },
             };
             let loaded = load(path, &arch)?;
+            arches.push(arch);
             check_finite(&loaded.graph)?;
             check_sizes(&loaded)?;
             models.push((path.display().to_string(), loaded));
         }
+        let roof = self.profile.then(|| Roof::measure(device)).transpose()?;
         let bar = progress::bar("timing", self.batch.len() as u64);
         let mut rows = Vec::new();
         for &batch in &self.batch {
-            rows.extend(self.at_batch(&models, batch.into(), device)?);
+            rows.extend(self.at_batch(&models, batch.into(), device, roof.as_ref())?);
             bar.inc(1);
             interrupt::check()?;
         }
         bar.finish_and_clear();
         let memory = memory_use().map_err(|e| Failure::new(Kind::Inside, e))?;
         let report = Report {
-            rows,
             threads: rankfold_torch::threads(),
             device: device.to_string(),
             peak_memory_bytes: memory.peak,
+            starts: match self.fresh {
+                true => starts::measure(&self.starts(&rows, &arches))?,
+                false => Vec::new(),
+            },
+            rows,
+            peaks: roof,
         };
         if let Some(path) = &self.output {
             write_json(path, &report)?;
@@ -131,11 +157,34 @@ impl Bench {
         }
     }
 
+    /// The arguments of a process of its own for every model, in the layout that was the faster.
+    fn starts(&self, rows: &[Row], arches: &[ArchArgs]) -> Vec<(String, Vec<OsString>)> {
+        let paths = std::iter::once(&self.model).chain(&self.other);
+        let of = |((path, arch), row): ((&PathBuf, &ArchArgs), &Row)| {
+            let mut arguments: Vec<OsString> = vec![path.into()];
+            arguments.extend(arch.arguments());
+            let mut add = |name: &str, value: String| {
+                arguments.extend([name.into(), value.into()]);
+            };
+            add("--batch", row.batch.to_string());
+            add("--device", self.device.device.to_string());
+            if let Some(threads) = self.device.threads {
+                add("--threads", threads.to_string());
+            }
+            if row.layout == "nchw" {
+                arguments.push("--nchw".into());
+            }
+            (path.display().to_string(), arguments)
+        };
+        paths.zip(arches).zip(rows).map(of).collect()
+    }
+
     fn at_batch(
         &self,
         models: &[(String, Loaded)],
         batch: usize,
         device: Device,
+        roof: Option<&Roof>,
     ) -> Outcome<Vec<Row>> {
         let executor = |loaded: &Loaded, layout| {
             Executor::new(
@@ -184,22 +233,29 @@ impl Bench {
         let timings = bench(&refs, &inputs, repeat)?;
         let first = timings[0].median();
         let row =
-            |((name, _), (executor, timing)): (&(String, Loaded), (&Executor, &Timing))| Row {
-                model: name.clone(),
-                batch,
-                layout: match executor.options().layout {
-                    Layout::Nchw => "nchw",
-                    Layout::Nhwc => "nhwc",
-                },
-                median_ms: 1e3 * timing.median(),
-                quartiles_ms: timing.quartiles().map(|s| 1e3 * s),
-                speedup: first / timing.median(),
+            |((name, loaded), (executor, timing)): (&(String, Loaded), (&Executor, &Timing))| {
+                let steps = match roof {
+                    Some(roof) => profile::steps(&loaded.graph, executor, batch, roof)?,
+                    None => Vec::new(),
+                };
+                Ok(Row {
+                    steps,
+                    model: name.clone(),
+                    batch,
+                    layout: match executor.options().layout {
+                        Layout::Nchw => "nchw",
+                        Layout::Nhwc => "nhwc",
+                    },
+                    median_ms: 1e3 * timing.median(),
+                    quartiles_ms: timing.quartiles().map(|s| 1e3 * s),
+                    speedup: first / timing.median(),
+                })
             };
-        Ok(models
+        models
             .iter()
             .zip(chosen.iter().zip(&timings))
             .map(row)
-            .collect())
+            .collect()
     }
 }
 
@@ -240,8 +296,17 @@ fn text(report: &Report) -> String {
         "quartiles ms",
         "speed",
     ];
+    let steps = report.peaks.iter().flat_map(|roof| {
+        let rows = report.rows.iter();
+        rows.map(|row| profile::text(&row.model, row.batch, &row.steps, roof) + "\n\n")
+    });
+    let steps: String = steps.collect();
+    let starts = match report.starts.is_empty() {
+        true => String::new(),
+        false => format!("\n\n{}", starts::text(&report.starts)),
+    };
     format!(
-        "{}\n\n{}, {} threads, peak memory {}",
+        "{steps}{}{starts}\n\n{}, {} threads, peak memory {}",
         table(&header, &[0, 2], rows.collect()),
         report.device,
         report.threads,

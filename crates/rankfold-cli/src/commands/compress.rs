@@ -1,8 +1,9 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use rankfold_compress::{
-    Budget, Layer, Outcome as LayerOutcome, Plan, Planned, Probe, Statistics, apply, reconstruct,
+    Layer, Outcome as LayerOutcome, Plan, Planned, Probe, Request, Statistics, apply, reconstruct,
 };
 use rankfold_data::Split;
 use rankfold_decompose::Control;
@@ -20,6 +21,7 @@ use crate::calibration::{Calibration, CalibrationArgs};
 use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::interrupt;
+use crate::latency::Race;
 use crate::model::{Loaded, load};
 use crate::output::{note, say};
 use crate::planning;
@@ -175,10 +177,21 @@ impl Compress {
         let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
         let sized = Sized::new(&out, &loaded, dtype, self.budget.size_limit());
         let mut search = Search::default();
+        let mut first = true;
+        let mut known = None;
+        let mut race = self.race(&loaded.graph)?;
         let mut verification = self.verification(&loaded, calibration.as_ref(), probe.as_ref())?;
         let (plan, curves, mut compressed, outcomes, mut steps) = loop {
-            let budget = verification.as_ref().map(Verification::budget);
-            let planned = self.plan(&loaded, &statistics, search.overhead(), budget);
+            let planned = self.plan(&loaded, &statistics, |request| {
+                request.overhead = search.overhead();
+                if let Some(verification) = &verification {
+                    request.budget = verification.budget();
+                }
+                if let Some(race) = &race {
+                    race.tell(request);
+                }
+                request.known = known.clone();
+            });
             let Planned {
                 plan,
                 curves,
@@ -186,13 +199,23 @@ impl Compress {
             } = match planned {
                 Ok(planned) => planned,
                 Err(failure) => {
+                    let failure = match &race {
+                        Some(race) => race.refused(failure),
+                        None => failure,
+                    };
                     search.refused(failure)?;
                     continue;
                 }
             };
+            known = (!curves.is_empty()).then(|| Arc::from(&curves[..]));
+            if let Some(race) = &mut race
+                && !race.accepts(&plan)?
+            {
+                continue;
+            }
             let store = out.store(&loaded, &plan, calibration.as_ref())?;
             let (compressed, outcomes) = decompose(&loaded.graph, &plan, &statistics, &store)?;
-            if search.overhead().is_none() && store.resumed() > 0 {
+            if std::mem::take(&mut first) && store.resumed() > 0 {
                 note(format!(
                     "{} layers were finished by an earlier run",
                     store.resumed()
@@ -232,6 +255,13 @@ impl Compress {
             compressed = tuned.graph.clone();
             let account = tuned.account(|graph| self.scores(graph))?;
             steps.insert("training".to_owned(), account);
+        }
+        if let (Some(race), Some(steps)) = (&race, steps.as_object_mut()) {
+            let source = self.model.model.display().to_string();
+            steps.insert(
+                "latency".to_owned(),
+                race.finish(&compressed, &source, &out)?,
+            );
         }
         let before = self.side(&loaded.graph, loaded.file_bytes())?;
         let record = Record::new(&loaded, &plan, &outcomes, steps, calibration.as_ref())?;
@@ -282,16 +312,12 @@ impl Compress {
         &self,
         loaded: &Loaded,
         statistics: &Statistics,
-        overhead: Option<u64>,
-        budget: Option<Budget>,
+        tell: impl FnOnce(&mut Request),
     ) -> Outcome<Planned> {
         let Some(path) = &self.plan else {
             let unit = number_bytes(&loaded.graph, self.stored_type(loaded)?);
             let mut request = self.budget.request(&loaded.graph, unit)?;
-            request.overhead = overhead;
-            if let Some(budget) = budget {
-                request.budget = budget;
-            }
+            tell(&mut request);
             return planning::plan(&loaded.graph, &request, statistics);
         };
         let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
@@ -302,6 +328,20 @@ impl Compress {
             curves: Vec::new(),
             expected: None,
         })
+    }
+
+    /// The search for a fast model, where time is the budget.
+    fn race(&self, graph: &Graph) -> Outcome<Option<Race>> {
+        if self.plan.is_some() {
+            return Ok(None);
+        }
+        let request = self.budget.request(graph, 4)?;
+        Race::open(
+            &request,
+            &self.budget.latency,
+            graph,
+            self.device.resolve()?,
+        )
     }
 
     /// The search for the smallest model, where the budget is what it may lose.

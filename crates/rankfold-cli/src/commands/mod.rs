@@ -7,6 +7,7 @@ mod compress;
 mod eval;
 mod export;
 mod finetune;
+pub(crate) mod fresh;
 mod inspect;
 mod man;
 mod plan;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Eval(eval::Eval),
     Compare(compare::Compare),
     Bench(bench::Bench),
+    #[command(hide = true)]
+    Fresh(fresh::Fresh),
     Export(export::Export),
     Report(report::Report),
     Zoo(zoo::Zoo),
@@ -49,6 +52,7 @@ impl Command {
             Self::Eval(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Bench(command) => command.run(),
+            Self::Fresh(command) => command.run(),
             Self::Export(command) => command.run(),
             Self::Report(command) => command.run(),
             Self::Zoo(command) => command.run(),

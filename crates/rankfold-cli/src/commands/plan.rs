@@ -7,6 +7,7 @@ use crate::args::{DeviceArgs, ModelArgs};
 use crate::budget::BudgetArgs;
 use crate::calibration::{Calibration, CalibrationArgs};
 use crate::failure::{Failure, Outcome};
+use crate::latency::Race;
 use crate::model::load;
 use crate::output::{note, say};
 use crate::planning;
@@ -34,7 +35,7 @@ pub(crate) struct PlanCommand {
 impl PlanCommand {
     pub(crate) fn run(self) -> Outcome {
         let loaded = load(&self.model.model, &self.model.arch)?;
-        let request = self.budget.request(&loaded.graph, 4)?;
+        let mut request = self.budget.request(&loaded.graph, 4)?;
         let calibration = Calibration::open(
             &self.calibration,
             &loaded.graph,
@@ -46,6 +47,10 @@ impl PlanCommand {
             .map(|c| c.probe(&loaded.graph))
             .transpose()?;
         let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
+        let device = self.device.resolve()?;
+        if let Some(race) = Race::open(&request, &self.budget.latency, &loaded.graph, device)? {
+            race.tell(&mut request);
+        }
         let planned = planning::plan(&loaded.graph, &request, &statistics)?;
         let text = planned.plan.to_toml();
         let Some(path) = &self.output else {

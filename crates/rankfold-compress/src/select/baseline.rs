@@ -142,7 +142,7 @@ fn bisect(
     allowance: Allowance,
     points: impl Fn(f64) -> Vec<Point>,
 ) -> Result<Vec<Point>, CompressError> {
-    let total = |points: &[Point]| -> u64 { points.iter().map(|p| allowance.count(p.cost)).sum() };
+    let total = |points: &[Point]| -> u64 { points.iter().map(|p| allowance.count(p)).sum() };
     let everything: Vec<Point> = curves.iter().map(kept).collect();
     if total(&everything) <= allowance.limit {
         return Ok(everything);

@@ -21,14 +21,14 @@ pub(super) fn equal_loss(
         let cheapest = |layer: &LayerCurves| {
             let fits = layer.points.iter().filter(|point| loss(point) <= bound);
             let least = fits.min_by(|a, b| {
-                let cost = allowance.count(a.cost).cmp(&allowance.count(b.cost));
+                let cost = allowance.count(a).cmp(&allowance.count(b));
                 cost.then(loss(a).total_cmp(&loss(b)))
             });
             *least.unwrap_or(&layer.points[0])
         };
         curves.iter().map(cheapest).collect()
     };
-    let total = |points: &[Point]| -> u64 { points.iter().map(|p| allowance.count(p.cost)).sum() };
+    let total = |points: &[Point]| -> u64 { points.iter().map(|p| allowance.count(p)).sum() };
     let fits = |bound: &f64| total(&within(*bound)) <= allowance.limit;
     let place = bounds.partition_point(|bound| !fits(bound));
     match bounds.get(place) {

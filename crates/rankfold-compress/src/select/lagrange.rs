@@ -18,7 +18,7 @@ pub(super) fn least_loss(
         .iter()
         .map(|layer| {
             let vertex = |(index, point): (usize, &Point)| Vertex {
-                cost: allowance.count(point.cost),
+                cost: allowance.count(point),
                 loss: loss(point),
                 index,
             };

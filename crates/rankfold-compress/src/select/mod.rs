@@ -10,7 +10,7 @@ mod sensitivity;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Resource;
-use crate::cost::{LayerCost, kept_cost};
+use crate::cost::kept_cost;
 use crate::curves::{LayerCurves, Point};
 use crate::error::CompressError;
 use crate::planner::Request;
@@ -99,11 +99,12 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    /// The part of a cost that the budget limits.
-    pub(crate) fn count(&self, cost: LayerCost) -> u64 {
+    /// What the budget limits of a point.
+    pub(crate) fn count(&self, point: &Point) -> u64 {
         match self.resource {
-            Resource::Parameters | Resource::Bytes => cost.parameters,
-            Resource::Macs => cost.macs,
+            Resource::Parameters | Resource::Bytes => point.cost.parameters,
+            Resource::Macs => point.cost.macs,
+            Resource::Time => point.nanoseconds.unwrap_or(0),
         }
     }
 

@@ -152,6 +152,7 @@ impl Evidence {
                 divergence: 0.0,
                 drop: Some(0.0),
             }),
+            nanoseconds: None,
         };
         let mut curves = LayerCurves {
             layer: layer.clone(),
@@ -238,6 +239,7 @@ impl Evidence {
                     divergence: divergence.at(at).exp(),
                     drop: labelled.then(|| drop.at(at).max(0.0)),
                 }),
+                nanoseconds: None,
             }
         };
         scales

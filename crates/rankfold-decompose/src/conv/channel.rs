@@ -37,7 +37,7 @@ impl<T: Scalar> ChannelFactors<T> {
                 let second =
                     self.second
                         .slice(s![group * outputs..(group + 1) * outputs, .., 0, 0]);
-                let whole = blas::dot(second, filters(first).view(), Threads::Serial);
+                let whole = blas::dot(second, filters(first).view(), Threads::Pool);
                 whole
                     .into_shape_with_order((outputs, inputs, height, width))
                     .expect("invariant: filters have the kernel's length")

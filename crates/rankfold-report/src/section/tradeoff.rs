@@ -196,6 +196,7 @@ fn chart(cost: Cost, tried: &[Tried], sources: &Sources<'_>) -> Option<Chart> {
         Resource::Parameters => Cost::Parameters,
         Resource::Macs => Cost::Macs,
         Resource::Bytes => Cost::Bytes,
+        Resource::Time => Cost::Latency,
     };
     let rules: Vec<Rule> = goal
         .filter(|goal| limited(goal.resource) == cost)

@@ -3,6 +3,8 @@
 mod activation;
 mod arithmetic;
 mod attention;
+pub(crate) mod chain;
+mod chain_kernel;
 mod conv;
 mod linear;
 mod lrn;
@@ -11,6 +13,7 @@ mod norm;
 pub(crate) mod packed;
 mod pool;
 mod shape;
+mod team;
 
 use rankfold_graph::Op;
 use tch::{TchError, Tensor};

@@ -1,4 +1,5 @@
 mod calibration;
+mod chains;
 mod checkpoints;
 mod convs;
 mod errors;

@@ -1,0 +1,308 @@
+//! Budgets of time: layers are timed, a plan is made of it, and what comes out is timed against the original.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use rankfold_compress::{Budget, Limit, Plan, Request, Resource, Timetable, skeleton, timing_grid};
+use rankfold_graph::Graph;
+use rankfold_torch::{
+    Device, Executor, Layout, Memo, Options, Repeat, Timing, bench, random_inputs, timetable,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::background;
+use crate::failure::{Failure, Kind, Outcome};
+use crate::folder::OutFolder;
+use crate::interrupt;
+use crate::output::{note, write_json};
+use crate::progress;
+
+/// How a budget of time is measured.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LatencyArgs {
+    /// Inputs that run at once where --latency is measured
+    #[arg(long, default_value = "1", value_name = "N")]
+    latency_batch: NonZeroUsize,
+
+    /// Where measured times of layers are kept; a file of this machine in the cache by default
+    #[arg(long, value_name = "FILE")]
+    timings: Option<PathBuf>,
+}
+
+/// Models that are tried.
+const TRIES: usize = 8;
+
+/// How original and compressed model are timed, by turns.
+const REPEAT: Repeat = Repeat {
+    warmup: 3,
+    samples: 31,
+    seconds: 0.01,
+};
+
+/// The search for a model that is as fast as was asked, on this machine.
+#[derive(Debug)]
+pub(crate) struct Race {
+    original: Graph,
+    options: Options,
+    batch: usize,
+    times: Arc<Timetable>,
+    limit: Limit,
+    /// The share of the limit that the next plan is made for.
+    aim: f64,
+    tries: Vec<Value>,
+    nearest: Option<f64>,
+}
+
+/// Both models by the clock.
+struct Measured {
+    /// The original in its better layout, and which that is.
+    before: (Timing, &'static str),
+    after: Timing,
+}
+
+impl Race {
+    /// Times the layers that a request lets take part; none where time is not the budget.
+    pub(crate) fn open(
+        request: &Request,
+        args: &LatencyArgs,
+        graph: &Graph,
+        device: Device,
+    ) -> Outcome<Option<Self>> {
+        let Budget::Within {
+            resource: Resource::Time,
+            limit,
+        } = request.budget
+        else {
+            return Ok(None);
+        };
+        let options = Options {
+            device,
+            ..Options::default()
+        };
+        let batch = args.latency_batch.get();
+        let grid = timing_grid(graph, request)?;
+        let mut memo = Known::open(args, device);
+        let bar = progress::bar("timing", grid.len() as u64);
+        let times = timetable(graph, &grid, options, batch, &mut memo, &mut |name| {
+            bar.inc(1);
+            bar.set_message(name.to_owned());
+            interrupt::flow()
+        });
+        bar.finish_and_clear();
+        memo.keep();
+        interrupt::check()?;
+        Ok(Some(Self {
+            original: graph.clone(),
+            options,
+            batch,
+            times: Arc::new(times?),
+            limit,
+            aim: 1.0,
+            tries: Vec::new(),
+            nearest: None,
+        }))
+    }
+
+    /// Tells a request the times, and what the next plan is made for.
+    pub(crate) fn tell(&self, request: &mut Request) {
+        let limit = self.limit.of(self.times.total) as f64 * self.aim;
+        request.times = Some(self.times.clone());
+        request.budget = Budget::Within {
+            resource: Resource::Time,
+            limit: Limit::AtMost(limit as u64),
+        };
+    }
+
+    /// Whether the network of a plan keeps the budget by the clock; where it does not, the next is to be
+    /// faster.
+    pub(crate) fn accepts(&mut self, plan: &Plan) -> Outcome<bool> {
+        let measured = self.measure(&skeleton(&self.original, plan)?)?;
+        let (before, after) = (measured.before.0.median(), measured.after.median());
+        let wanted = match self.limit {
+            Limit::Share(share) => before * share,
+            Limit::AtMost(nanoseconds) => nanoseconds as f64 / 1e9,
+        };
+        let predicted = self.times.predicted(plan).unwrap_or(0) as f64 / 1e9;
+        self.tries.push(json!({
+            "predicted_ms": 1e3 * predicted,
+            "measured_ms": 1e3 * after,
+            "original_ms": 1e3 * before,
+        }));
+        let said = format!(
+            "{:.3} → {:.3} ms at batch {} (×{:.2})",
+            1e3 * before,
+            1e3 * after,
+            self.batch,
+            before / after
+        );
+        self.nearest = Some(
+            self.nearest
+                .map_or(after / before, |n| n.min(after / before)),
+        );
+        if after <= wanted {
+            note(format!(
+                "measured: {said}, {:.3} ms predicted",
+                1e3 * predicted
+            ));
+            return Ok(true);
+        }
+        if self.tries.len() == TRIES {
+            return Err(self.unmet());
+        }
+        note(format!(
+            "measured: {said}, {:.3} ms wanted: a faster model is tried",
+            1e3 * wanted
+        ));
+        self.aim *= (wanted / after).clamp(0.5, 0.97);
+        Ok(false)
+    }
+
+    /// No plan is fast enough: the nearest that was measured, if there was one.
+    pub(crate) fn refused(&self, failure: Failure) -> Failure {
+        match self.nearest {
+            Some(_) if failure.is_unmet() => self.unmet(),
+            _ => failure,
+        }
+    }
+
+    fn unmet(&self) -> Failure {
+        let nearest = self.nearest.unwrap_or(1.0);
+        Failure::new(
+            Kind::Unmet,
+            format!(
+                "no model was found that is as fast; the fastest took {:.3} of the original's time (×{:.2})",
+                nearest,
+                1.0 / nearest
+            ),
+        )
+        .hint("ask for less, let more layers take part (see --skip), or give a larger --latency-batch")
+    }
+
+    fn measure(&self, graph: &Graph) -> Outcome<Measured> {
+        let executor = |graph: &Graph, layout| {
+            Executor::new(
+                graph,
+                Options {
+                    layout,
+                    ..self.options
+                },
+            )
+        };
+        let models = [
+            executor(&self.original, Layout::Nhwc)?,
+            executor(&self.original, Layout::Nchw)?,
+            executor(graph, Layout::Nhwc)?,
+        ];
+        let inputs = random_inputs(&models[0], self.batch, 0)?;
+        let models: Vec<&Executor> = models.iter().collect();
+        let mut timings = bench(&models, &inputs, REPEAT)?;
+        let (Some(after), Some(nchw), Some(nhwc)) = (timings.pop(), timings.pop(), timings.pop())
+        else {
+            return Err(Failure::new(Kind::Inside, "a model was not timed"));
+        };
+        let before = match nchw.median() < nhwc.median() {
+            true => (nchw, "nchw"),
+            false => (nhwc, "nhwc"),
+        };
+        Ok(Measured { before, after })
+    }
+
+    /// Times both models once more, for the record, as `bench` does for the report.
+    pub(crate) fn finish(&self, graph: &Graph, source: &str, out: &OutFolder) -> Outcome<Value> {
+        let measured = self.measure(graph)?;
+        let row = |model: &str, timing: &Timing, layout: &str| {
+            json!({
+                "model": model,
+                "batch": self.batch,
+                "layout": layout,
+                "median_ms": 1e3 * timing.median(),
+                "quartiles_ms": timing.quartiles().map(|s| 1e3 * s),
+            })
+        };
+        let (before, layout) = (&measured.before.0, measured.before.1);
+        let table = json!({
+            "rows": [row(source, before, layout), row(&out.name(), &measured.after, "nhwc")],
+            "threads": rankfold_torch::threads(),
+            "device": self.options.device.to_string(),
+        });
+        write_json(&out.file("bench.json"), &table)?;
+        Ok(json!({
+            "batch": self.batch,
+            "threads": rankfold_torch::threads(),
+            "before_ms": 1e3 * before.median(),
+            "after_ms": 1e3 * measured.after.median(),
+            "speedup": before.median() / measured.after.median(),
+            "tries": self.tries,
+        }))
+    }
+}
+
+/// Times of layers on this machine, kept in a file from run to run.
+struct Known {
+    path: Option<PathBuf>,
+    times: BTreeMap<String, u64>,
+    machine: String,
+}
+
+impl Known {
+    fn open(args: &LatencyArgs, device: Device) -> Self {
+        let machine = serde_json::to_string(&background::machine(device)).unwrap_or_default();
+        let machine = format!("{machine} {}", env!("CARGO_PKG_VERSION"));
+        let path = args.timings.clone().or_else(|| {
+            let digest = Sha256::digest(machine.as_bytes());
+            let name: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+            Some(cache()?.join(format!("timings-{name}.json")))
+        });
+        let stored = path.as_ref().and_then(|path| fs::read(path).ok());
+        let stored: Option<Stored> = stored.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let times = stored.filter(|stored| stored.machine == machine);
+        Self {
+            path,
+            times: times.map_or_else(BTreeMap::new, |stored| stored.nanoseconds),
+            machine,
+        }
+    }
+
+    /// Writes the file; what cannot be kept is measured again by the next run.
+    fn keep(&self) {
+        let Some(path) = &self.path else { return };
+        if let Some(folder) = path.parent() {
+            let _ = fs::create_dir_all(folder);
+        }
+        let stored = Stored {
+            machine: self.machine.clone(),
+            nanoseconds: self.times.clone(),
+        };
+        let _ = write_json(path, &stored);
+    }
+}
+
+/// Where the system keeps what programs can make again.
+fn cache() -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let folder = named("XDG_CACHE_HOME").map(PathBuf::from);
+    let folder = folder.or_else(|| Some(PathBuf::from(named("HOME")?).join(".cache")))?;
+    Some(folder.join("rankfold"))
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Stored {
+    /// What was measured on.
+    machine: String,
+    nanoseconds: BTreeMap<String, u64>,
+}
+
+impl Memo for Known {
+    fn get(&self, piece: &str) -> Option<u64> {
+        self.times.get(piece).copied()
+    }
+
+    fn put(&mut self, piece: String, nanoseconds: u64) {
+        self.times.insert(piece, nanoseconds);
+    }
+}
