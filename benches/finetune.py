@@ -4,7 +4,8 @@
 
 needs RANKFOLD_DATA and RANKFOLD_PRETRAINED. The network is compressed and trained at every budget, the
 dense control beside it, and measured on the whole test set, of which nothing is used to choose. --paper
-runs the experiments of Astrid and Lee instead: order, first factors, freezing. Every result goes to
+runs the experiments of Astrid and Lee instead: order, first factors, freezing, the first layer in two,
+three and four ways at as many parameters. Every result goes to
 benches/results/finetune.json as soon as it is there; what is there is not run again, and a run that was
 stopped goes on from its last checkpoint in FOLDER (target/finetune).
 """
@@ -39,6 +40,18 @@ ORDERS = {
     "hybrid, decomposed layers frozen": ["--finetune", "hybrid", "--epochs", "1", "--freeze", "decomposed"],
     "hybrid, all other layers frozen": ["--finetune", "hybrid", "--epochs", "1", "--freeze", "others"],
 }
+# The first layer alone: 258, 252 and 250 numbers in place of 432.
+FIRST_LAYER = {"two-way": ("cp2", 6), "three-way": ("cp3", 9), "four-way": ("cp4", 10)}
+
+
+def first_layer(folder):
+    """The options of every form of the first layer, whose ranks are written to files."""
+    runs = {}
+    for name, (form, rank) in FIRST_LAYER.items():
+        path = folder / f"conv1-{form}.toml"
+        path.write_text(f'"conv1" = {{ rank = {rank}, form = "{form}" }}\n')
+        runs[f"conv1 alone, {name}"] = ["--ranks", str(path), *STAGE, "--finetune", "oneshot", "--epochs", "5"]
+    return runs
 
 
 def run(binary, options, out):
@@ -87,6 +100,7 @@ def main():
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
     if arguments.paper:
         runs = {name: [*RANKS, *STAGE, *options] for name, options in ORDERS.items()}
+        runs |= first_layer(arguments.folder)
     else:
         length = ["--epochs", str(arguments.epochs)]
         runs = {f"{name}, {arguments.epochs} epochs": [*options, *length] for name, options in TEACHER.items()}

@@ -16,6 +16,7 @@ mod proto;
 mod read;
 mod stream;
 mod tensor;
+mod weigh;
 mod write;
 
 use std::io;
@@ -39,6 +40,12 @@ pub enum OnnxFault {
     /// The file is no ONNX model, or a damaged one.
     #[error("not a valid ONNX model: {0}")]
     Decode(#[source] prost::DecodeError),
+    /// The model would take far more memory than any real one.
+    #[error("decoding it would take {} MB, which no model of its kind does", needed / 1_000_000)]
+    TooLarge {
+        /// About the bytes.
+        needed: u64,
+    },
     /// The model has no graph.
     #[error("the model has no graph")]
     NoGraph,

@@ -246,3 +246,18 @@ fn an_onnx_model_is_no_file_of_weights_and_says_so() {
         Err(FormatError::WrongKind { .. })
     ));
 }
+
+#[test]
+fn millions_of_empty_messages_are_refused_before_they_are_decoded() {
+    let many = |message: &[u8]| message.repeat(6_000_000);
+    let nodes = model(17, &many(&[1 << 3 | 2, 0]));
+    let attributes = model(17, &field(1, &many(&[5 << 3 | 2, 0])));
+    let values = model(17, &field(13, &many(&[2 << 3 | 2, 0]).repeat(4)));
+    for bytes in [nodes, attributes, values] {
+        let fault = fault(&bytes);
+        assert!(matches!(fault, OnnxFault::TooLarge { .. }), "{fault}");
+    }
+    // Text and data of any length are what they are.
+    let long = model(17, &[field(10, &[b'a'; 1 << 20]), output("x")].concat());
+    assert!(!matches!(fault(&long), OnnxFault::TooLarge { .. }));
+}

@@ -17,7 +17,7 @@ use super::origin::{Initializer, OnnxOrigin};
 use super::places::Places;
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto};
 use super::tensor::{Tensors, fact_of};
-use super::{NEWEST, OLDEST, OnnxFault};
+use super::{NEWEST, OLDEST, OnnxFault, weigh};
 use crate::error::FormatError;
 use crate::imported::{Group, Imported};
 use crate::map::Mapping;
@@ -78,7 +78,14 @@ pub(super) struct Import<'a> {
     depths: HashMap<&'a str, usize>,
 }
 
+/// Bytes that a decoded model may take, its tensors' numbers apart: millions of nodes.
+const MOST: u64 = 1 << 30;
+
 fn import(path: &Path, mapping: Mapping) -> Result<(Graph, OnnxOrigin), OnnxFault> {
+    let needed = weigh::decoded(&mapping.bytes());
+    if needed > MOST {
+        return Err(OnnxFault::TooLarge { needed });
+    }
     let mut model = ModelProto::decode(mapping.bytes()).map_err(OnnxFault::Decode)?;
     let mut graph = model.graph.take().ok_or(OnnxFault::NoGraph)?;
     let opset = model
