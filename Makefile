@@ -49,8 +49,10 @@ interop-full: libtorch ## The same with many more networks; long
 	RANKFOLD_BIN="$(target)/release" RANKFOLD_INTEROP=full "$$(scripts/venv.py)" tests/interop/run.py
 
 .PHONY: bench
-bench: libtorch ## Time Rankfold by itself
+bench: libtorch ## Time Rankfold by itself, and how much faster compressed networks are
 	$(CARGO) bench --workspace
+	$(CARGO) build --release --workspace --bins
+	python3 benches/speed.py "$(target)/release/rankfold"
 
 .PHONY: bench-peers
 bench-peers: libtorch ## Time Rankfold and the Python peers on the same work, in one run

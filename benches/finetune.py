@@ -30,7 +30,7 @@ TEACHER = {
     "75% removed, the paper's recipe": ["--params-removed", "75%", "--finetune", "oneshot", "--recipe", "paper"],
 }
 # Eighteen stages of one pass over few images cost what eighteen passes after all layers do.
-STAGE = ["--train-split", "train[:8192]", "--recipe", "paper", "--batch", "64"]
+STAGE = ["--train-split", "train[:4096]", "--recipe", "paper", "--batch", "64"]
 RANKS = ["--uniform-rank", "conv=24,fc=8", "--forms", "cp3,svd"]
 ORDERS = {
     "hybrid": ["--finetune", "hybrid", "--epochs", "1"],

@@ -1,5 +1,6 @@
 //! From the options that `plan` and `compress` share to a request.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -31,6 +32,11 @@ pub(crate) struct BudgetArgs {
     /// Forms that layers may take
     #[arg(long, value_delimiter = ',', value_name = "FORM,FORM")]
     forms: Vec<Form>,
+
+    /// Ranks of convolutions are multiples of this: given ones are raised, of others the multiples compete.
+    /// With --latency on ONNX Runtime 16, the channels that it moves together, unless something else is given
+    #[arg(long, value_name = "N")]
+    align: Option<NonZeroUsize>,
 
     /// Only layers whose names match these globs
     #[arg(long, value_delimiter = ',', value_name = "GLOB,GLOB")]
@@ -170,6 +176,8 @@ impl BudgetArgs {
         request.skip = self.skip.clone();
         request.element_bytes = element_bytes;
         request.words = words;
+        let timed = self.limit.latency.and_then(|_| self.latency.align());
+        request.align = self.align.or(timed);
         request.curves = CurveOptions {
             seed: self.seed,
             ..CurveOptions::default()

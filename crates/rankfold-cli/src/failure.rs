@@ -8,6 +8,8 @@ use rankfold_compress::CompressError;
 use rankfold_data::DataError;
 use rankfold_finetune::FinetuneError;
 use rankfold_formats::{FormatError, OnnxFault};
+use rankfold_graph::GraphError;
+use rankfold_onnxruntime::RuntimeError;
 use rankfold_report::ReportError;
 use rankfold_torch::{DeviceError, TorchError};
 use rankfold_zoo::ZooError;
@@ -200,6 +202,26 @@ impl From<TorchError> for Failure {
                 Self::new(kind, chain(&error)).maybe_hint(error.hint())
             }
         }
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        let kind = match error {
+            RuntimeError::Format(error) => return (*error).into(),
+            RuntimeError::Compress(error) => return (*error).into(),
+            RuntimeError::Library { .. } => Kind::Missing,
+            RuntimeError::Model { .. } => Kind::BadFile,
+            RuntimeError::Input { .. } => Kind::Usage,
+            RuntimeError::Run(_) | RuntimeError::Graph(_) | RuntimeError::Io(_) => Kind::Inside,
+        };
+        Self::new(kind, chain(&error))
+    }
+}
+
+impl From<GraphError> for Failure {
+    fn from(error: GraphError) -> Self {
+        Self::new(Kind::Inside, chain(&error))
     }
 }
 

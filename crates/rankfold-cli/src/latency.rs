@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use rankfold_compress::{Budget, Limit, Plan, Request, Resource, Timetable, skeleton, timing_grid};
-use rankfold_graph::Graph;
-use rankfold_torch::{
-    Device, Executor, Layout, Memo, Options, Repeat, Timing, bench, random_inputs, timetable,
+use rankfold_compress::{
+    Budget, Engine, Limit, Memo, Plan, Repeat, Request, Resource, Timetable, Timing, skeleton,
+    timetable, timing_grid,
 };
+use rankfold_graph::Graph;
+use rankfold_torch::Device;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::background;
+use crate::engine::{Clock, EngineArg, EngineArgs};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::folder::OutFolder;
 use crate::interrupt;
@@ -32,10 +34,26 @@ pub(crate) struct LatencyArgs {
     /// Where measured times of layers are kept; a file of this machine in the cache by default
     #[arg(long, value_name = "FILE")]
     timings: Option<PathBuf>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+impl LatencyArgs {
+    /// What the engine likes ranks to be multiples of, beyond what is timed anyway.
+    pub(crate) fn align(&self) -> Option<NonZeroUsize> {
+        match self.engine.engine {
+            Some(EngineArg::Onnxruntime) => NonZeroUsize::new(16),
+            Some(EngineArg::Libtorch) | None => None,
+        }
+    }
 }
 
 /// Models that are tried.
 const TRIES: usize = 8;
+
+/// The share of the time asked for that is aimed at, so that another measurement keeps it too.
+const ROOM: f64 = 0.96;
 
 /// How original and compressed model are timed, by turns.
 const REPEAT: Repeat = Repeat {
@@ -48,7 +66,8 @@ const REPEAT: Repeat = Repeat {
 #[derive(Debug)]
 pub(crate) struct Race {
     original: Graph,
-    options: Options,
+    clock: Clock,
+    device: Device,
     batch: usize,
     times: Arc<Timetable>,
     limit: Limit,
@@ -62,6 +81,7 @@ pub(crate) struct Race {
 struct Measured {
     /// The original in its better layout, and which that is.
     before: (Timing, &'static str),
+    /// The other in its usual one.
     after: Timing,
 }
 
@@ -80,29 +100,26 @@ impl Race {
         else {
             return Ok(None);
         };
-        let options = Options {
-            device,
-            ..Options::default()
-        };
         let batch = args.latency_batch.get();
+        let clock = Clock::open(&args.engine, device, batch)?;
         let grid = timing_grid(graph, request)?;
         let mut memo = Known::open(args, device);
-        let bar = progress::bar("timing", grid.len() as u64);
-        let times = timetable(graph, &grid, options, batch, &mut memo, &mut |name| {
+        let bar = progress::bar("timing", grid.layers.len() as u64);
+        let times = timetable(graph, &grid, &clock, &mut memo, &mut |name| {
             bar.inc(1);
             bar.set_message(name.to_owned());
             interrupt::flow()
         });
         bar.finish_and_clear();
         memo.keep();
-        interrupt::check()?;
         Ok(Some(Self {
             original: graph.clone(),
-            options,
+            clock,
+            device,
             batch,
-            times: Arc::new(times?),
+            times: Arc::new(times?.ok_or_else(Failure::interrupted)?),
             limit,
-            aim: 1.0,
+            aim: ROOM,
             tries: Vec::new(),
             nearest: None,
         }))
@@ -144,7 +161,7 @@ impl Race {
             self.nearest
                 .map_or(after / before, |n| n.min(after / before)),
         );
-        if after <= wanted {
+        if after <= wanted * ROOM {
             note(format!(
                 "measured: {said}, {:.3} ms predicted",
                 1e3 * predicted
@@ -156,17 +173,21 @@ impl Race {
         }
         note(format!(
             "measured: {said}, {:.3} ms wanted: a faster model is tried",
-            1e3 * wanted
+            1e3 * wanted * ROOM
         ));
-        self.aim *= (wanted / after).clamp(0.5, 0.97);
+        self.aim *= (wanted * ROOM / after).clamp(0.5, 0.97);
         Ok(false)
     }
 
     /// No plan is fast enough: the nearest that was measured, if there was one.
     pub(crate) fn refused(&self, failure: Failure) -> Failure {
         match self.nearest {
-            Some(_) if failure.is_unmet() => self.unmet(),
-            _ => failure,
+            _ if !failure.is_unmet() => failure,
+            Some(_) => self.unmet(),
+            None => failure.hint(format!(
+                "the original takes {:.3} ms; ask for less, or let more layers take part (see --only and --skip)",
+                self.times.total as f64 / 1e6
+            )),
         }
     }
 
@@ -184,31 +205,16 @@ impl Race {
     }
 
     fn measure(&self, graph: &Graph) -> Outcome<Measured> {
-        let executor = |graph: &Graph, layout| {
-            Executor::new(
-                graph,
-                Options {
-                    layout,
-                    ..self.options
-                },
-            )
-        };
-        let models = [
-            executor(&self.original, Layout::Nhwc)?,
-            executor(&self.original, Layout::Nchw)?,
-            executor(graph, Layout::Nhwc)?,
-        ];
-        let inputs = random_inputs(&models[0], self.batch, 0)?;
-        let models: Vec<&Executor> = models.iter().collect();
-        let mut timings = bench(&models, &inputs, REPEAT)?;
-        let (Some(after), Some(nchw), Some(nhwc)) = (timings.pop(), timings.pop(), timings.pop())
-        else {
-            return Err(Failure::new(Kind::Inside, "a model was not timed"));
-        };
-        let before = match nchw.median() < nhwc.median() {
-            true => (nchw, "nchw"),
-            false => (nhwc, "nhwc"),
-        };
+        let layouts = self.clock.layouts();
+        let original = layouts.iter().map(|&layout| (&self.original, layout));
+        let usual = layouts.first().copied().unwrap_or_default();
+        let models: Vec<(&Graph, &str)> = original.chain([(graph, usual)]).collect();
+        let mut timings = self.clock.time(&models, REPEAT)?;
+        let untimed = || Failure::new(Kind::Inside, "a model was not timed");
+        let after = timings.pop().ok_or_else(untimed)?;
+        let before = timings.into_iter().zip(layouts.iter().copied());
+        let before = before.min_by(|(a, _), (b, _)| a.median().total_cmp(&b.median()));
+        let before = before.ok_or_else(untimed)?;
         Ok(Measured { before, after })
     }
 
@@ -218,6 +224,7 @@ impl Race {
         let row = |model: &str, timing: &Timing, layout: &str| {
             json!({
                 "model": model,
+                "engine": self.clock.name(),
                 "batch": self.batch,
                 "layout": layout,
                 "median_ms": 1e3 * timing.median(),
@@ -225,13 +232,15 @@ impl Race {
             })
         };
         let (before, layout) = (&measured.before.0, measured.before.1);
+        let usual = self.clock.layouts().first().copied().unwrap_or_default();
         let table = json!({
-            "rows": [row(source, before, layout), row(&out.name(), &measured.after, "nhwc")],
+            "rows": [row(source, before, layout), row(&out.name(), &measured.after, usual)],
             "threads": rankfold_torch::threads(),
-            "device": self.options.device.to_string(),
+            "device": self.device.to_string(),
         });
         write_json(&out.file("bench.json"), &table)?;
         Ok(json!({
+            "engine": self.clock.name(),
             "batch": self.batch,
             "threads": rankfold_torch::threads(),
             "before_ms": 1e3 * before.median(),

@@ -7,6 +7,7 @@ mod budget;
 mod calibration;
 mod commands;
 mod data;
+mod engine;
 mod exported;
 mod failure;
 mod folder;

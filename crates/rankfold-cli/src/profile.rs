@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use rankfold_compress::StepTime;
 use rankfold_graph::{Cost, CostModel, Graph, ValueId};
-use rankfold_torch::{Device, Executor, Peaks, StepTime, random_inputs};
+use rankfold_torch::{Device, Executor, Peaks, random_inputs};
 use serde::Serialize;
 
 use crate::failure::{Failure, Outcome};

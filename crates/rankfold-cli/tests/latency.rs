@@ -44,14 +44,15 @@ fn a_faster_model_is_measured_before_it_is_claimed() {
     .concat();
     let output = run(&arguments, at);
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("measured:"), "{message}");
     if output.status.code() == Some(5) {
         // Other work on the machine may have kept it from being met, which must then be said.
-        assert!(message.contains("no model was found"), "{message}");
+        let said = ["no model was found", "cannot be met"];
+        assert!(said.iter().any(|said| message.contains(said)), "{message}");
         assert_eq!(listing(at), ["timings.json"]);
         return;
     }
     assert!(output.status.success(), "{message}");
+    assert!(message.contains("measured:"), "{message}");
     let report = json_file(&at.join("out/report.json"));
     let latency = &report["adjustments"]["latency"];
     let tries = latency["tries"].as_array().unwrap();

@@ -95,6 +95,28 @@ impl Rank {
         }
     }
 
+    /// Every part raised to a multiple of `step`, where that is within `max`.
+    pub(crate) fn raised(self, step: usize, max: Self) -> Self {
+        let raise = |part: usize, max: usize| {
+            Some(part.next_multiple_of(step))
+                .filter(|&raised| raised <= max)
+                .unwrap_or(part)
+        };
+        match (self, max) {
+            (Self::One(rank), Self::One(max)) => Self::One(raise(rank, max)),
+            (Self::Two([a, b]), Self::Two([m, n])) => Self::Two([raise(a, m), raise(b, n)]),
+            _ => self,
+        }
+    }
+
+    /// True where every part is a multiple of `step`.
+    pub(crate) fn is_multiple_of(self, step: usize) -> bool {
+        match self {
+            Self::One(rank) => rank.is_multiple_of(step),
+            Self::Two(parts) => parts.iter().all(|part| part.is_multiple_of(step)),
+        }
+    }
+
     /// True where no part is above the corresponding part of `max`, and none is zero.
     pub fn is_within(self, max: Self) -> bool {
         match (self, max) {

@@ -4,6 +4,7 @@
 //! it hurts least; [`apply`] decomposes the layers and rewrites the graph. Nothing here runs a model:
 //! what running tells (second moments, divergence) comes in through [`Probe`].
 
+mod align;
 mod apply;
 mod budget;
 mod cost;
@@ -26,7 +27,10 @@ pub use cost::{LayerCost, StageOutline, chain_cost, kept_cost};
 pub use curves::{CurveOptions, LayerCurves, Point};
 pub use error::{CompressError, Refusal};
 pub use form::{Form, Rank, UnknownForm};
-pub use latency::{LayerTimes, Timetable, outlined, skeleton, timing_grid};
+pub use latency::{
+    Engine, LayerTimes, Memo, Repeat, StepTime, Timetable, Timing, TimingGrid, by_turns, outlined,
+    skeleton, timetable, timing_grid,
+};
 pub use layer::{Geometry, Kind, Layer, is_part_of};
 pub use plan::{LayerPlan, PLAN_VERSION, Plan, fingerprint};
 pub use planner::{Planned, Request, plan};

@@ -1,11 +1,13 @@
 //! From a request to a plan.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use rankfold_decompose::Control;
 use rankfold_graph::{CostModel, Graph, Op};
 
+use crate::align::{keep_multiples, raise};
 use crate::budget::{Budget, LayerRank, Limit, Resource};
 use crate::cost::{LayerCost, kept_cost};
 use crate::curves::{CurveOptions, LayerCurves, Point, curves};
@@ -40,6 +42,9 @@ pub struct Request {
     pub overhead: Option<u64>,
     /// How curves are measured.
     pub curves: CurveOptions,
+    /// What ranks of convolutions are multiples of, where they can be: given ones are raised, and of others
+    /// the multiples compete.
+    pub align: Option<NonZeroUsize>,
     /// What a sweep tells, for the selections that need one.
     pub evidence: Option<Arc<Evidence>>,
     /// Curves that an earlier plan for the same layers, forms and statistics was made from.
@@ -73,6 +78,7 @@ impl Request {
             element_bytes: 4,
             overhead: None,
             curves: CurveOptions::default(),
+            align: None,
             evidence: None,
             known: None,
             times: None,
@@ -156,7 +162,10 @@ pub fn plan(
         | Budget::MaxDrop(_)
         | Budget::MaxDivergence(_) => None,
     };
-    if let Some(fixed) = fixed {
+    if let Some(mut fixed) = fixed {
+        if let Some(step) = request.align {
+            raise(&layers, &mut fixed, step.get())?;
+        }
         plan.layers = fixed;
         let curves = Vec::new();
         return Ok(Planned {
@@ -195,6 +204,11 @@ pub fn plan(
         (None, Some(known)) => known.to_vec(),
         (None, None) => curves(graph, &candidates, statistics, &options, control, finished)?,
     };
+    if let Some(step) = request.align {
+        curves
+            .iter_mut()
+            .for_each(|c| keep_multiples(c, step.get()));
+    }
     let timed;
     let offered = match request.budget {
         Budget::Within {

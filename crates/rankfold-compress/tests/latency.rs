@@ -20,8 +20,7 @@ fn network() -> Graph {
 /// Every layer takes a thousand as it is, and what `time` says in a form at a rank.
 fn timetable(graph: &Graph, time: impl Fn(&str, Form, usize) -> u64) -> Timetable {
     let grid = timing_grid(graph, &request(Budget::Energy(0.5))).unwrap();
-    let layers: Vec<LayerTimes> = grid
-        .iter()
+    let layers: Vec<LayerTimes> = (grid.layers.iter())
         .map(|(layer, forms)| {
             let times = forms.iter().map(|form| {
                 let at = |&rank: &Rank| (rank, time(&layer.name, form.form, rank.largest()));
@@ -37,6 +36,7 @@ fn timetable(graph: &Graph, time: impl Fn(&str, Form, usize) -> u64) -> Timetabl
     Timetable {
         total: REST + 1_000 * layers.len() as u64,
         layers,
+        step: grid.step,
     }
 }
 
@@ -134,8 +134,8 @@ fn budgets_in_time_are_kept_or_the_nearest_is_named() {
 fn outlines_are_what_a_decomposition_would_make() {
     let graph = network();
     let grid = timing_grid(&graph, &Request::new(Budget::Energy(0.5))).unwrap();
-    assert_eq!(grid.len(), Layer::all(&graph).len());
-    for (layer, forms) in &grid {
+    assert_eq!(grid.layers.len(), Layer::all(&graph).len());
+    for (layer, forms) in &grid.layers {
         for form in forms {
             for &rank in &form.ranks {
                 let outlined = outlined(&graph, layer, form.form, rank).unwrap();

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use crate::builder::GraphBuilder;
 use crate::error::GraphError;
 use crate::graph::{Graph, Node, ValueId};
-use crate::op::Op;
 
 /// The two parts of a graph.
 #[derive(Debug, Clone)]
@@ -40,14 +39,14 @@ impl Graph {
 
     /// The node of that name with the nodes that `follows` accepts and that alone take what the one
     /// before makes. What else they take are inputs.
-    pub fn around(&self, node: &str, follows: impl Fn(&Op) -> bool) -> Result<Self, GraphError> {
+    pub fn around(&self, node: &str, follows: impl Fn(&Node) -> bool) -> Result<Self, GraphError> {
         let unknown = || GraphError::Unknown {
             what: "node",
             name: node.to_owned(),
         };
         let mut last = self.node(node).ok_or_else(unknown)?;
         let mut nodes = vec![last.clone()];
-        while let Some(next) = self.only_taker(last).filter(|next| follows(&next.op)) {
+        while let Some(next) = self.only_taker(last).filter(|next| follows(next)) {
             nodes.push(next.clone());
             last = next;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use rankfold_compress::StepTime;
 use rankfold_graph::{DType, Fact, Graph, Op, Role, Tensor as GraphTensor};
 use tch::{Kind, Tensor};
 
@@ -11,7 +12,7 @@ use crate::error::{At, Result, TorchError, reason};
 use crate::fold::{Folded, fold};
 use crate::ops::{self, Call, Fault, Mode, chain, packed};
 use crate::plan::{Input, Merged, Plan, Reuse, Step};
-use crate::stopwatch::{Laps, StepTime};
+use crate::stopwatch::Laps;
 
 /// How images lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

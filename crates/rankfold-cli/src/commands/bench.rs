@@ -1,16 +1,21 @@
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use rankfold_compress::{Repeat, Timing, by_turns};
+use rankfold_formats::{OnnxOptions, write_onnx};
 use rankfold_graph::Dim;
+use rankfold_onnxruntime::{Library, Session};
 use rankfold_torch::{
-    Device, Executor, Layout, Options, Repeat, Timing, bench, check_finite, memory_use,
-    random_inputs,
+    Device, Executor, Layout, Options, bench, check_finite, memory_use, random_inputs,
 };
 use serde::Serialize;
 
 use crate::args::{ArchArgs, DeviceArgs};
+use crate::engine::{EngineArg, EngineArgs};
+use crate::exported::Format;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::interrupt;
 use crate::model::{Loaded, is_bare, load};
@@ -35,6 +40,9 @@ pub(crate) struct Bench {
 
     #[command(flatten)]
     device: DeviceArgs,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 
     /// Batch sizes
     #[arg(long, value_delimiter = ',', default_value = "1,8", value_name = "N,N")]
@@ -79,11 +87,12 @@ enum LayoutArg {
 #[derive(Debug, Serialize)]
 struct Row {
     model: String,
+    engine: &'static str,
     batch: usize,
     layout: &'static str,
     median_ms: f64,
     quartiles_ms: [f64; 2],
-    /// The first model's median over this one's.
+    /// The first model's median on the same engine over this one's.
     speedup: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     steps: Vec<StepRow>,
@@ -130,8 +139,14 @@ impl Bench {
         let roof = self.profile.then(|| Roof::measure(device)).transpose()?;
         let bar = progress::bar("timing", self.batch.len() as u64);
         let mut rows = Vec::new();
+        let runtime = self.onnx_runtime(&models)?;
         for &batch in &self.batch {
-            rows.extend(self.at_batch(&models, batch.into(), device, roof.as_ref())?);
+            if self.engine.engine != Some(EngineArg::Onnxruntime) {
+                rows.extend(self.at_batch(&models, batch.into(), device, roof.as_ref())?);
+            }
+            if let Some(runtime) = &runtime {
+                rows.extend(runtime.at_batch(batch.into(), self.repeat.into())?);
+            }
             bar.inc(1);
             interrupt::check()?;
         }
@@ -155,6 +170,20 @@ impl Bench {
             true => say_json(&report),
             false => say(text(&report)),
         }
+    }
+
+    /// The models on ONNX Runtime: where it was asked for, and ONNX files wherever it is found.
+    fn onnx_runtime(&self, models: &[(String, Loaded)]) -> Outcome<Option<OnnxModels>> {
+        let wanted = match self.engine.engine {
+            Some(EngineArg::Onnxruntime) => true,
+            Some(EngineArg::Libtorch) => false,
+            None => {
+                models.iter().all(|(_, loaded)| is_onnx(loaded)) && self.engine.found().is_some()
+            }
+        };
+        wanted
+            .then(|| OnnxModels::load(&self.engine.library()?, models))
+            .transpose()
     }
 
     /// The arguments of a process of its own for every model, in the layout that was the faster.
@@ -238,17 +267,13 @@ impl Bench {
                     Some(roof) => profile::steps(&loaded.graph, executor, batch, roof)?,
                     None => Vec::new(),
                 };
+                let layout = match executor.options().layout {
+                    Layout::Nchw => "nchw",
+                    Layout::Nhwc => "nhwc",
+                };
                 Ok(Row {
                     steps,
-                    model: name.clone(),
-                    batch,
-                    layout: match executor.options().layout {
-                        Layout::Nchw => "nchw",
-                        Layout::Nhwc => "nhwc",
-                    },
-                    median_ms: 1e3 * timing.median(),
-                    quartiles_ms: timing.quartiles().map(|s| 1e3 * s),
-                    speedup: first / timing.median(),
+                    ..Row::new(name, ("libtorch", layout), batch, timing, first)
                 })
             };
         models
@@ -257,6 +282,78 @@ impl Bench {
             .map(row)
             .collect()
     }
+}
+
+impl Row {
+    fn new(
+        model: &str,
+        (engine, layout): (&'static str, &'static str),
+        batch: usize,
+        timing: &Timing,
+        first: f64,
+    ) -> Self {
+        Self {
+            model: model.to_owned(),
+            engine,
+            batch,
+            layout,
+            median_ms: 1e3 * timing.median(),
+            quartiles_ms: timing.quartiles().map(|s| 1e3 * s),
+            speedup: first / timing.median(),
+            steps: Vec::new(),
+        }
+    }
+}
+
+/// The models on ONNX Runtime.
+struct OnnxModels {
+    sessions: RefCell<Vec<(String, Session)>>,
+}
+
+impl OnnxModels {
+    /// ONNX files as they are; other models are exported first.
+    fn load(library: &Library, models: &[(String, Loaded)]) -> Outcome<Self> {
+        let folder = tempfile::tempdir().map_err(|e| Failure::new(Kind::Inside, e))?;
+        let exported = folder.path().join("model.onnx");
+        let session = |(name, loaded): &(String, Loaded)| {
+            let path = match is_onnx(loaded) {
+                true => Path::new(name),
+                false => {
+                    write_onnx(&exported, &loaded.graph, None, &OnnxOptions::default())?;
+                    &exported
+                }
+            };
+            Ok((name.clone(), library.load(path)?))
+        };
+        let sessions = models.iter().map(session).collect::<Outcome<_>>()?;
+        Ok(Self {
+            sessions: RefCell::new(sessions),
+        })
+    }
+
+    fn at_batch(&self, batch: usize, samples: usize) -> Outcome<Vec<Row>> {
+        let mut sessions = self.sessions.borrow_mut();
+        let inputs = sessions.iter().map(|(_, model)| model.random_inputs(batch));
+        let inputs: Vec<_> = inputs.collect::<Result<_, _>>()?;
+        let repeat = Repeat {
+            samples,
+            ..Repeat::default()
+        };
+        let timings = by_turns(sessions.len(), repeat, |model| {
+            sessions[model].1.run(&inputs[model])
+        })?;
+        let first = timings.first().map_or(f64::NAN, Timing::median);
+        let rows = sessions.iter().zip(&timings);
+        let row = |((name, _), timing): (&(String, Session), &Timing)| {
+            Row::new(name, ("onnxruntime", "own"), batch, timing, first)
+        };
+        Ok(rows.map(row).collect())
+    }
+}
+
+fn is_onnx(loaded: &Loaded) -> bool {
+    let origin = loaded.origin.as_ref();
+    origin.is_some_and(|origin| origin.format() == Format::Onnx)
 }
 
 /// Inputs are drawn, so that their sizes must be known, the batch apart.
@@ -281,6 +378,7 @@ fn text(report: &Report) -> String {
     let rows = report.rows.iter().map(|row| {
         vec![
             row.model.clone(),
+            row.engine.to_owned(),
             row.batch.to_string(),
             row.layout.to_owned(),
             format!("{:.3}", row.median_ms),
@@ -290,6 +388,7 @@ fn text(report: &Report) -> String {
     });
     let header = [
         "model",
+        "engine",
         "batch",
         "layout",
         "median ms",
@@ -307,7 +406,7 @@ fn text(report: &Report) -> String {
     };
     format!(
         "{steps}{}{starts}\n\n{}, {} threads, peak memory {}",
-        table(&header, &[0, 2], rows.collect()),
+        table(&header, &[0, 1, 3], rows.collect()),
         report.device,
         report.threads,
         bytes(report.peak_memory_bytes)

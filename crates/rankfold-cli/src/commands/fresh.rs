@@ -3,7 +3,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use rankfold_torch::{Executor, Layout, Options, Repeat, bench, memory_use, random_inputs};
+use rankfold_compress::{Repeat, Timing};
+use rankfold_torch::{Executor, Layout, Options, bench, memory_use, random_inputs};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{ArchArgs, DeviceArgs};
@@ -71,7 +72,7 @@ impl Fresh {
         executor.run(&inputs)?;
         mark(None)?;
         let timings = bench(&[&executor], &inputs, REPEAT)?;
-        mark(timings.first().map(rankfold_torch::Timing::median))
+        mark(timings.first().map(Timing::median))
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn pack(chain: &Chain, weights: &GraphWeights) -> Option<Vec<Tensor>>
     let count = shape[2] * shape[3];
     let (shape, last) = read(&chain.last.weight)?;
     let outputs = shape[0];
-    let (wide, at_most) = (kernel::padded(middle), middle);
+    let wide = kernel::padded(middle);
     let panels_first = kernel::packed(inputs, middle, |s, r| first[r * inputs + s]);
     let mut rows = vec![0f32; count * wide];
     for (channel, own) in taps.chunks_exact(count).enumerate() {
@@ -91,7 +91,7 @@ pub(crate) fn pack(chain: &Chain, weights: &GraphWeights) -> Option<Vec<Tensor>>
             rows[tap * wide + channel] = value;
         }
     }
-    let panels_last = kernel::packed(wide, outputs, |r, t| match r < at_most {
+    let panels_last = kernel::packed(wide, outputs, |r, t| match r < middle {
         true => last[t * middle + r],
         false => 0.0,
     });

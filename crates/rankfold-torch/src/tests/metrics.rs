@@ -7,7 +7,9 @@ use tch::Tensor;
 
 use super::executor::image_network;
 use super::plain;
-use crate::{Executor, Layout, Repeat, Scores, Tally, TorchError, bench, evaluate, random_inputs};
+use rankfold_compress::{Repeat, Timing};
+
+use crate::{Executor, Layout, Scores, Tally, TorchError, bench, evaluate, random_inputs};
 
 #[test]
 fn tallies_count_by_hand() {
@@ -142,7 +144,7 @@ fn timings_are_taken_in_turn() {
 
 #[test]
 fn quantiles_are_interpolated() {
-    let timing = crate::Timing {
+    let timing = Timing {
         samples: vec![4.0, 1.0, 3.0, 2.0],
     };
     assert_eq!((timing.median(), timing.fastest()), (2.5, 1.0));

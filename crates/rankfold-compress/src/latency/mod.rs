@@ -1,7 +1,15 @@
 //! Measured time in place of counted cost: which ranks to time, and what a timetable says of the others.
 //!
-//! This crate runs nothing. It names the ranks whose time is wanted and builds the layers to be timed;
-//! whoever runs them returns a [`Timetable`].
+//! This crate runs nothing. It names the ranks whose time is wanted and builds the layers to be timed; an
+//! [`Engine`] runs them, and a [`Timetable`] is made of what it tells.
+
+mod clock;
+mod timetable;
+
+pub use self::clock::{Engine, Repeat, StepTime, Timing, by_turns};
+pub use self::timetable::{Memo, timetable};
+
+use std::num::NonZeroUsize;
 
 use ndarray::Array4;
 use rankfold_graph::Graph;
@@ -19,7 +27,8 @@ use crate::sweep::SweptForm;
 /// Ranks of a form that are timed. Between them times lie on straight lines.
 const RANKS: usize = 6;
 
-/// What ranks are multiples of where there are enough of them: vectors of the processor.
+/// What timed ranks are multiples of where there are enough of them, if nothing else is asked for: vectors
+/// of the processor.
 const STEP: usize = 8;
 
 /// How long a network takes, and each of its layers in every form.
@@ -29,6 +38,17 @@ pub struct Timetable {
     pub total: u64,
     /// The layers that take part.
     pub layers: Vec<LayerTimes>,
+    /// What timed ranks are multiples of, where there are enough of them.
+    pub step: usize,
+}
+
+/// The ranks whose time a plan needs.
+#[derive(Debug, Clone)]
+pub struct TimingGrid {
+    /// Every layer that takes part, with its forms.
+    pub layers: Vec<(Layer, Vec<SweptForm>)>,
+    /// What ranks are multiples of, where there are enough of them.
+    pub step: usize,
 }
 
 /// How long a layer takes, with what is merged into it.
@@ -42,11 +62,9 @@ pub struct LayerTimes {
     pub forms: Vec<(Form, Vec<(Rank, u64)>)>,
 }
 
-/// Every layer that takes part, with the forms and ranks whose time a plan needs.
-pub fn timing_grid(
-    graph: &Graph,
-    request: &Request,
-) -> Result<Vec<(Layer, Vec<SweptForm>)>, CompressError> {
+/// What is to be timed before a plan can be made for a budget of time.
+pub fn timing_grid(graph: &Graph, request: &Request) -> Result<TimingGrid, CompressError> {
+    let step = request.align.map_or(STEP, NonZeroUsize::get);
     let layers = Layer::all(graph);
     let chosen = taking_part(&layers, &request.only, &request.skip)?;
     let forms = match request.select.has_paper_forms() {
@@ -58,7 +76,7 @@ pub fn timing_grid(
         let timed = |&form: &Form| {
             let rule = rule(form).filter(|rule| rule.applies(&layer).is_ok())?;
             let scales = rank_scales(rule, &layer, request.curves.floor).ok()?;
-            let mut ranks: Vec<Rank> = spread(&even(&scales))
+            let mut ranks: Vec<Rank> = spread(&even(&scales, step))
                 .into_iter()
                 .map(|scale| rule.rank_at(&layer, scale))
                 .collect();
@@ -71,15 +89,18 @@ pub fn timing_grid(
         };
         (layer, forms)
     });
-    Ok(timed.collect())
+    Ok(TimingGrid {
+        layers: timed.collect(),
+        step,
+    })
 }
 
-/// The values that processors like; all of them where they are few.
-fn even(scales: &[usize]) -> Vec<usize> {
+/// The multiples of `step`; all values where they are few.
+fn even(scales: &[usize], step: usize) -> Vec<usize> {
     let even: Vec<usize> = scales
         .iter()
         .copied()
-        .filter(|s| s.is_multiple_of(STEP))
+        .filter(|s| s.is_multiple_of(step))
         .collect();
     match even.len() {
         0..3 => scales.to_vec(),
@@ -138,7 +159,7 @@ impl Timetable {
         for curves in curves {
             let own = self.layers.iter().find(|own| own.name == curves.layer.name);
             for point in &mut curves.points {
-                point.nanoseconds = own.and_then(|own| own.time(point.form, point.rank));
+                point.nanoseconds = own.and_then(|own| own.time(point.form, point.rank, self.step));
             }
         }
     }
@@ -151,7 +172,7 @@ impl Timetable {
                 .layers
                 .iter()
                 .find(|layer| layer.name == planned.name)?;
-            let time = layer.time(planned.form, planned.rank)?;
+            let time = layer.time(planned.form, planned.rank, self.step)?;
             total += time as i64 - layer.kept as i64;
         }
         u64::try_from(total).ok()
@@ -176,7 +197,7 @@ impl Timetable {
 }
 
 impl LayerTimes {
-    fn time(&self, form: Form, rank: Option<Rank>) -> Option<u64> {
+    fn time(&self, form: Form, rank: Option<Rank>, step: usize) -> Option<u64> {
         let Some(rank) = rank else {
             return Some(self.kept);
         };
@@ -191,7 +212,7 @@ impl LayerTimes {
         }
         // Ranks between two that are timed take part where they are as even as those.
         let (low, least) = times[..above].last().copied()?;
-        let is_even = wanted.is_multiple_of(STEP) || !high.largest().is_multiple_of(STEP);
+        let is_even = wanted.is_multiple_of(step) || !high.largest().is_multiple_of(step);
         let share = (wanted - low.largest()) as f64 / (high.largest() - low.largest()) as f64;
         is_even.then_some((least as f64 + share * (most as f64 - least as f64)) as u64)
     }
@@ -203,12 +224,12 @@ mod tests {
 
     #[test]
     fn few_ranks_are_all_taken_and_many_are_even() {
-        assert_eq!(even(&[1, 2, 3, 4]), [1, 2, 3, 4]);
+        assert_eq!(even(&[1, 2, 3, 4], 8), [1, 2, 3, 4]);
         let many: Vec<usize> = (2..=40).collect();
-        assert_eq!(even(&many), [8, 16, 24, 32, 40]);
-        assert_eq!(spread(&even(&many)), [8, 16, 24, 32, 40]);
+        assert_eq!(even(&many, 8), [8, 16, 24, 32, 40]);
+        assert_eq!(spread(&even(&many, 8)), [8, 16, 24, 32, 40]);
         let many: Vec<usize> = (1..=400).collect();
-        let chosen = spread(&even(&many));
+        let chosen = spread(&even(&many, 8));
         assert_eq!((chosen.len(), chosen[0], chosen[5]), (6, 8, 400));
     }
 
@@ -219,7 +240,7 @@ mod tests {
             kept: 900,
             forms: vec![(Form::Svd, vec![(Rank::One(8), 100), (Rank::One(24), 300)])],
         };
-        let at = |form, rank| times.time(form, rank);
+        let at = |form, rank| times.time(form, rank, 8);
         assert_eq!(at(Form::Keep, None), Some(900));
         assert_eq!(at(Form::Svd, Some(Rank::One(8))), Some(100));
         assert_eq!(at(Form::Svd, Some(Rank::One(16))), Some(200));

@@ -1,0 +1,149 @@
+//! What runs a model where time counts: libtorch, or the ONNX Runtime of an installed wheel.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use rankfold_compress::{Engine, Repeat, StepTime, Timing};
+use rankfold_graph::Graph;
+use rankfold_onnxruntime::{Library, OnnxRuntime};
+use rankfold_torch::{Device, Libtorch, Options};
+
+use crate::failure::{Failure, Kind, Outcome};
+
+/// Which engine is timed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EngineArgs {
+    /// What runs the models that are timed
+    #[arg(long, value_enum)]
+    pub(crate) engine: Option<EngineArg>,
+
+    /// ONNX Runtime's library; that of the active Python, or ORT_DYLIB_PATH, by default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) onnxruntime: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineArg {
+    /// Libtorch, as all other commands
+    Libtorch,
+    /// ONNX Runtime, on the CPU
+    Onnxruntime,
+}
+
+impl EngineArgs {
+    /// Opens ONNX Runtime.
+    pub(crate) fn library(&self) -> Outcome<Library> {
+        let path = self.found().ok_or_else(|| {
+            Failure::new(Kind::Missing, "ONNX Runtime was not found")
+                .hint("pip install onnxruntime into the active Python, or give --onnxruntime FILE, its libonnxruntime.so")
+        })?;
+        let threads = NonZeroUsize::new(rankfold_torch::threads()).unwrap_or(NonZeroUsize::MIN);
+        Ok(Library::open(&path, threads)?)
+    }
+
+    /// Where ONNX Runtime's library is.
+    pub(crate) fn found(&self) -> Option<PathBuf> {
+        let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
+        let given = self.onnxruntime.clone();
+        given.or_else(|| named.map(PathBuf::from)).or_else(|| {
+            let prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter();
+            let prefixes = prefixes.filter_map(|name| std::env::var_os(name).map(PathBuf::from));
+            let pythons = std::env::var_os("PATH").unwrap_or_default();
+            let beside: Vec<PathBuf> = std::env::split_paths(&pythons)
+                .filter(|folder| folder.join("python3").exists())
+                .filter_map(|folder| Some(folder.parent()?.to_owned()))
+                .collect();
+            prefixes.chain(beside).find_map(|prefix| in_wheel(&prefix))
+        })
+    }
+}
+
+/// The library of a wheel in a Python's folder.
+fn in_wheel(prefix: &Path) -> Option<PathBuf> {
+    let lib = entries(&prefix.join("lib"));
+    let pythons = lib.filter(|path| name(path).starts_with("python3"));
+    pythons
+        .flat_map(|python| ["site-packages", "dist-packages"].map(|folder| python.join(folder)))
+        .flat_map(|packages| entries(&packages.join("onnxruntime/capi")))
+        .find(|path| name(path).starts_with("libonnxruntime.so"))
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// An engine that is ready.
+#[derive(Debug)]
+pub(crate) enum Clock {
+    Libtorch(Libtorch),
+    OnnxRuntime(Box<OnnxRuntime>),
+}
+
+impl Clock {
+    /// The engine that was asked for; libtorch where none was.
+    pub(crate) fn open(args: &EngineArgs, device: Device, batch: usize) -> Outcome<Self> {
+        Ok(match args.engine {
+            None | Some(EngineArg::Libtorch) => {
+                let options = Options {
+                    device,
+                    ..Options::default()
+                };
+                Self::Libtorch(Libtorch { options, batch })
+            }
+            Some(EngineArg::Onnxruntime) => Self::OnnxRuntime(Box::new(OnnxRuntime {
+                library: args.library()?,
+                batch,
+                scratch: std::env::temp_dir(),
+            })),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Libtorch(_) => "libtorch",
+            Self::OnnxRuntime(_) => "onnxruntime",
+        }
+    }
+}
+
+impl Engine for Clock {
+    type Error = Failure;
+
+    fn layouts(&self) -> &'static [&'static str] {
+        match self {
+            Self::Libtorch(engine) => engine.layouts(),
+            Self::OnnxRuntime(engine) => engine.layouts(),
+        }
+    }
+
+    fn circumstances(&self) -> String {
+        match self {
+            Self::Libtorch(engine) => engine.circumstances(),
+            Self::OnnxRuntime(engine) => engine.circumstances(),
+        }
+    }
+
+    fn time(&self, models: &[(&Graph, &str)], repeat: Repeat) -> Outcome<Vec<Timing>> {
+        Ok(match self {
+            Self::Libtorch(engine) => engine.time(models, repeat)?,
+            Self::OnnxRuntime(engine) => engine.time(models, repeat)?,
+        })
+    }
+
+    fn steps(&self, graph: &Graph, runs: usize) -> Outcome<Vec<StepTime>> {
+        Ok(match self {
+            Self::Libtorch(engine) => engine.steps(graph, runs)?,
+            Self::OnnxRuntime(engine) => engine.steps(graph, runs)?,
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! Networks by the clock, whatever runs them.
+
+use std::time::Instant;
+
+use rankfold_graph::Graph;
+
+/// How often to measure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Repeat {
+    /// Runs of every model before anything is measured.
+    pub warmup: usize,
+    /// Measurements of every model.
+    pub samples: usize,
+    /// Least duration of one measurement; models quicker than this run several times in it.
+    pub seconds: f64,
+}
+
+impl Default for Repeat {
+    fn default() -> Self {
+        Self {
+            warmup: 3,
+            samples: 25,
+            seconds: 0.005,
+        }
+    }
+}
+
+/// The durations of one model's runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timing {
+    /// Seconds of a run, one entry a measurement, in the order of measuring.
+    pub samples: Vec<f64>,
+}
+
+impl Timing {
+    /// Half of the measurements are at most this, in seconds.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// First and third quartile, in seconds.
+    pub fn quartiles(&self) -> [f64; 2] {
+        [self.quantile(0.25), self.quantile(0.75)]
+    }
+
+    /// The shortest measurement, in seconds.
+    pub fn fastest(&self) -> f64 {
+        self.quantile(0.0)
+    }
+
+    /// The value below which a share `q` of the measurements lies, interpolated.
+    pub fn quantile(&self, q: f64) -> f64 {
+        let mut sorted = self.samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        let Some(last) = sorted.len().checked_sub(1) else {
+            return f64::NAN;
+        };
+        let place = q.clamp(0.0, 1.0) * last as f64;
+        let (low, high) = (
+            sorted[place.floor() as usize],
+            sorted[place.ceil() as usize],
+        );
+        low + (high - low) * place.fract()
+    }
+}
+
+/// Measures `models` models by turns: every model once, then every model again. `run` runs the model of
+/// that number.
+///
+/// Noise of the machine then falls on all of them alike, and ratios of medians are meaningful.
+pub fn by_turns<E>(
+    models: usize,
+    repeat: Repeat,
+    mut run: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<Timing>, E> {
+    let mut timed = |model: usize, runs: usize| {
+        let start = Instant::now();
+        for _ in 0..runs {
+            run(model)?;
+        }
+        Ok(start.elapsed().as_secs_f64() / runs as f64)
+    };
+    let mut fastest = f64::INFINITY;
+    for model in 0..models {
+        for _ in 0..repeat.warmup.max(1) {
+            fastest = fastest.min(timed(model, 1)?);
+        }
+    }
+    let runs = (repeat.seconds / fastest.max(1e-9)).ceil().clamp(1.0, 1e6) as usize;
+    let mut samples = vec![Vec::with_capacity(repeat.samples); models];
+    for round in 0..repeat.samples {
+        for i in 0..models {
+            let turn = (i + round) % models;
+            samples[turn].push(timed(turn, runs)?);
+        }
+    }
+    let timing = |samples| Timing { samples };
+    Ok(samples.into_iter().map(timing).collect())
+}
+
+/// How long one step of a network takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepTime {
+    /// The nodes that are done in it, in order.
+    pub nodes: Vec<String>,
+    /// The op of the first.
+    pub op: &'static str,
+    /// Whether three convolutions are one step.
+    pub chain: bool,
+    /// Whether it only looks at its input in another way.
+    pub view: bool,
+    /// The median of its times.
+    pub seconds: f64,
+}
+
+/// What runs networks, on inputs of its own choice, and tells how long that takes.
+pub trait Engine {
+    /// Why a network could not be run.
+    type Error;
+
+    /// How values may lie in memory, the usual way first.
+    fn layouts(&self) -> &'static [&'static str];
+
+    /// What decides how long a network takes, beside the network, its layout and the machine.
+    fn circumstances(&self) -> String;
+
+    /// Networks, each in a layout, by turns.
+    fn time(&self, models: &[(&Graph, &str)], repeat: Repeat) -> Result<Vec<Timing>, Self::Error>;
+
+    /// The steps of a network in the usual layout, in one of many runs; none where they are not known.
+    fn steps(&self, graph: &Graph, runs: usize) -> Result<Vec<StepTime>, Self::Error>;
+}
