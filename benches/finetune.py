@@ -1,13 +1,12 @@
-"""ResNet-20 on CIFAR-10: what training wins back, and what each choice of the paper is worth.
+"""ResNet-20 on CIFAR-10: what training wins back.
 
-    python3 benches/finetune.py RANKFOLD [--epochs N] [--only PATTERN] [--paper] [--folder FOLDER]
+    python3 benches/finetune.py RANKFOLD [--epochs N] [--only PATTERN] [--folder FOLDER]
 
 needs RANKFOLD_DATA and RANKFOLD_PRETRAINED. The network is compressed and trained at every budget, the
-dense control beside it, and measured on the whole test set, of which nothing is used to choose. --paper
-runs the experiments of Astrid and Lee instead: order, first factors, freezing, the first layer in two,
-three and four ways at as many parameters. Every result goes to
-benches/results/finetune.json as soon as it is there; what is there is not run again, and a run that was
-stopped goes on from its last checkpoint in FOLDER (target/finetune).
+dense control beside it, and measured on the whole test set, of which nothing is used to choose. Every
+result goes to benches/results/finetune.json as soon as it is there; what is there is not run again, and a
+run that was stopped goes on from its last checkpoint in FOLDER (target/finetune). What each choice of the
+paper is worth is measured by benches/paper.
 """
 
 import argparse
@@ -17,6 +16,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -29,29 +29,6 @@ TEACHER = {
     "85% removed": ["--params-removed", "85%", "--finetune", "oneshot"],
     "75% removed, the paper's recipe": ["--params-removed", "75%", "--finetune", "oneshot", "--recipe", "paper"],
 }
-# Eighteen stages of one pass over few images cost what eighteen passes after all layers do.
-STAGE = ["--train-split", "train[:4096]", "--recipe", "paper", "--batch", "64"]
-RANKS = ["--uniform-rank", "conv=24,fc=8", "--forms", "cp3,svd"]
-ORDERS = {
-    "hybrid": ["--finetune", "hybrid", "--epochs", "1"],
-    "iterative, fully connected layers too": ["--finetune", "iterative", "--epochs", "1"],
-    "one-shot, as many passes": ["--finetune", "oneshot", "--epochs", "19"],
-    "hybrid, random factors": ["--finetune", "hybrid", "--epochs", "1", "--init", "random"],
-    "hybrid, decomposed layers frozen": ["--finetune", "hybrid", "--epochs", "1", "--freeze", "decomposed"],
-    "hybrid, all other layers frozen": ["--finetune", "hybrid", "--epochs", "1", "--freeze", "others"],
-}
-# The first layer alone: 258, 252 and 250 numbers in place of 432.
-FIRST_LAYER = {"two-way": ("cp2", 6), "three-way": ("cp3", 9), "four-way": ("cp4", 10)}
-
-
-def first_layer(folder):
-    """The options of every form of the first layer, whose ranks are written to files."""
-    runs = {}
-    for name, (form, rank) in FIRST_LAYER.items():
-        path = folder / f"conv1-{form}.toml"
-        path.write_text(f'"conv1" = {{ rank = {rank}, form = "{form}" }}\n')
-        runs[f"conv1 alone, {name}"] = ["--ranks", str(path), *STAGE, "--finetune", "oneshot", "--epochs", "5"]
-    return runs
 
 
 def run(binary, options, out):
@@ -85,7 +62,25 @@ def row(report, options):
         "chosen_on": training["chosen_on"],
         "seconds": round(sum(epoch["seconds"] for epoch in epochs)),
         "divergence": [epoch["mark"].get("divergence") for epoch in epochs],
+        "loss": [round(epoch["loss"], 4) for epoch in epochs],
     }
+
+
+def measure(binary, runs, results, folder):
+    """Runs what has no result yet, and stores each as soon as it is there; all rows."""
+    stored = json.loads(results.read_text()) if results.exists() else {"rows": {}}
+    for name, options in runs.items():
+        if name in stored["rows"]:
+            continue
+        out = folder / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+        print(f"{name}: {shlex.join(options)}", flush=True)
+        stored["rows"][name] = row(run(binary, options, out), options)
+        stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+        stored["date"] = datetime.date.today().isoformat()
+        results.write_text(json.dumps(stored, indent=1) + "\n")
+        shutil.rmtree(out)
+        print(f"{name}: {stored['rows'][name]['top1']:.2f} %", flush=True)
+    return stored["rows"]
 
 
 def main():
@@ -93,28 +88,14 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--only", default="*", metavar="PATTERN")
-    parser.add_argument("--paper", action="store_true")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("target/finetune"))
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
-    if arguments.paper:
-        runs = {name: [*RANKS, *STAGE, *options] for name, options in ORDERS.items()}
-        runs |= first_layer(arguments.folder)
-    else:
-        length = ["--epochs", str(arguments.epochs)]
-        runs = {f"{name}, {arguments.epochs} epochs": [*options, *length] for name, options in TEACHER.items()}
-    for name, options in runs.items():
-        if name in stored["rows"] or not fnmatch.fnmatch(name, arguments.only):
-            continue
-        out = arguments.folder / name.replace(" ", "-").replace(",", "").replace("%", "").replace("'", "")
-        print(f"{name}: {shlex.join(options)}", flush=True)
-        stored["rows"][name] = row(run(arguments.binary, options, out), options)
-        stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-        stored["date"] = datetime.date.today().isoformat()
-        RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
-        shutil.rmtree(out)
-        print(f"{name}: {stored['rows'][name]['top1']:.2f} %", flush=True)
+    length = ["--epochs", str(arguments.epochs)]
+    runs = {f"{name}, {arguments.epochs} epochs": [*options, *length] for name, options in TEACHER.items()}
+    runs = {name: options for name, options in runs.items() if fnmatch.fnmatch(name, arguments.only)}
+    measure(arguments.binary, runs, RESULTS, arguments.folder)
 
 
-main()
+if __name__ == "__main__":
+    main()
