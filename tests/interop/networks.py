@@ -174,6 +174,36 @@ class CalliSmall(nn.Module):
         return self.linear(F.relu(self.bn(x.mean((2, 3), keepdim=True))).flatten(1))
 
 
+class CalliSum(nn.Module):
+    """1000 hidden nodes that learn to add two numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(2, 1000)
+        self.sum = nn.Linear(1000, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.sum(F.relu(self.hidden(x.flatten(1))))
+
+
+class CalliAutoencoder(nn.Module):
+    """Two convolutions that halve an image and two transposed ones that double it again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        up = {"stride": 2, "padding": 1, "output_padding": 1}
+        self.conv1, self.bn1 = nn.Conv2d(1, 32, 3, 2, 1), nn.BatchNorm2d(32)
+        self.conv2, self.bn2 = nn.Conv2d(32, 64, 3, 2, 1), nn.BatchNorm2d(64)
+        self.deconv1, self.bn3 = nn.ConvTranspose2d(64, 32, 3, **up), nn.BatchNorm2d(32)
+        self.deconv2, self.bn4 = nn.ConvTranspose2d(32, 1, 3, **up), nn.BatchNorm2d(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        x = F.relu(self.bn3(self.deconv1(x)))
+        return torch.tanh(self.bn4(self.deconv2(x)))
+
+
 class CalliBaseline(nn.Module):
     """Çallı's baseline, its 5×5 convolutions as they are or replaced."""
 

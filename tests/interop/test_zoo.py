@@ -36,6 +36,8 @@ REFERENCES = {
         for kind in ("composed", "separable", "nonlinear")
     },
     **networks.lightlayers(),
+    "calli-sum": networks.CalliSum,
+    "calli-autoencoder": networks.CalliAutoencoder,
 }
 
 

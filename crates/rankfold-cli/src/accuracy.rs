@@ -1,8 +1,11 @@
-//! Accuracy and loss of a model, with a progress bar.
+//! Accuracy and loss of a model, or its error, with a progress bar.
 
 use rankfold_data::{Dataset, Split};
+use rankfold_finetune::Aim;
 use rankfold_graph::Graph;
-use rankfold_torch::{Device, Executor, Metrics, Options, check_finite, evaluate};
+use rankfold_torch::{
+    Device, Executor, Metrics, Options, check_finite, evaluate, root_mean_square_error,
+};
 use serde::Serialize;
 
 use crate::args::{DataArgs, PreparationArgs};
@@ -37,6 +40,55 @@ impl From<Metrics> for Scores {
     }
 }
 
+/// How a model did on a split.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Measured {
+    /// It told classes apart.
+    Classes(Scores),
+    /// It gave numbers, with this root mean squared error.
+    Numbers(f64),
+}
+
+/// How a graph does on a split at what it was trained for; none where no data were given, or they have
+/// no labels and need some.
+pub(crate) fn at(
+    aim: Aim,
+    graph: &Graph,
+    args: &DataArgs,
+    split: &Split,
+    device: Device,
+) -> Outcome<Option<Measured>> {
+    match (aim, &args.data) {
+        (Aim::Classes, _) => Ok(on(graph, args, split, device)?.map(Measured::Classes)),
+        (_, None) => Ok(None),
+        (_, Some(spec)) => {
+            let data = data::open(spec, graph, &args.how, split, None)?;
+            error(graph, data, &args.how, device).map(|error| Some(Measured::Numbers(error)))
+        }
+    }
+}
+
+/// The root of the mean squared error of a graph, with a progress bar.
+fn error(graph: &Graph, data: Dataset, how: &PreparationArgs, device: Device) -> Outcome<f64> {
+    check_finite(graph)?;
+    let bar = progress::bar("evaluating", data.len() as u64);
+    let loader = data::loader(graph, data, how, BATCH)?;
+    let options = Options {
+        device,
+        ..Options::default()
+    };
+    let executor = Executor::new(graph, options)?;
+    let error = root_mean_square_error(&executor, loader.epoch(0, 0)?, |inputs| {
+        bar.set_position(inputs as u64);
+        interrupt::flow()
+    });
+    bar.finish_and_clear();
+    Ok(error?)
+}
+
+/// Inputs that run at once.
+const BATCH: usize = 250;
+
 /// Accuracy of a graph on a split; none where no data were given or they have no labels.
 pub(crate) fn on(
     graph: &Graph,
@@ -51,7 +103,7 @@ pub(crate) fn on(
     if !data.labelled() {
         return Ok(None);
     }
-    measure(graph, data, &args.how, 250, device).map(Some)
+    measure(graph, data, &args.how, BATCH, device).map(Some)
 }
 
 /// Accuracy of a graph on labelled data, with a progress bar.

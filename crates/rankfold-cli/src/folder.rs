@@ -99,7 +99,7 @@ impl OutFolder {
     }
 
     /// Where the checkpoints of a training are kept until the folder is finished.
-    pub(crate) fn course(&self, name: &'static str) -> PathBuf {
+    pub(crate) fn course(&self, name: &str) -> PathBuf {
         self.partial.join(format!("{COURSE}{name}"))
     }
 

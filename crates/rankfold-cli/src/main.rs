@@ -18,6 +18,7 @@ mod output;
 mod planning;
 mod profile;
 mod progress;
+mod pruning;
 mod record;
 mod sameness;
 mod sized;

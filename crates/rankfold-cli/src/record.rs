@@ -5,7 +5,7 @@ use rankfold_graph::{Cost, CostModel, Graph};
 use rankfold_report::{Goal, Layer as Row, Machine};
 use serde_json::{Map, Value, json};
 
-use crate::accuracy::Scores;
+use crate::accuracy::Measured;
 use crate::background::{Background, spectra};
 use crate::calibration::Calibration;
 use crate::failure::{Failure, Kind, Outcome};
@@ -27,7 +27,7 @@ pub(crate) struct Record {
 pub(crate) struct Side {
     pub(crate) cost: Cost,
     pub(crate) file_bytes: Option<u64>,
-    pub(crate) scores: Option<Scores>,
+    pub(crate) measured: Option<Measured>,
 }
 
 impl Record {
@@ -160,13 +160,22 @@ impl Report {
                 "macs": side.cost.macs,
                 "bytes": side.file_bytes.unwrap_or(side.cost.bytes),
             });
-            if let (Some(scores), Some(object)) = (side.scores, value.as_object_mut()) {
-                object.insert("top1".into(), json!(scores.top1));
-                object.insert("top1_se".into(), json!(scores.top1_se));
-                object.insert("top5".into(), json!(scores.top5));
-                object.insert("top5_se".into(), json!(scores.top5_se));
-                object.insert("loss".into(), json!(scores.loss));
-                object.insert("images".into(), json!(scores.images));
+            let Some(object) = value.as_object_mut() else {
+                return value;
+            };
+            match side.measured {
+                Some(Measured::Classes(scores)) => {
+                    object.insert("top1".into(), json!(scores.top1));
+                    object.insert("top1_se".into(), json!(scores.top1_se));
+                    object.insert("top5".into(), json!(scores.top5));
+                    object.insert("top5_se".into(), json!(scores.top5_se));
+                    object.insert("loss".into(), json!(scores.loss));
+                    object.insert("images".into(), json!(scores.images));
+                }
+                Some(Measured::Numbers(error)) => {
+                    object.insert("rmse".into(), json!(error));
+                }
+                None => {}
             }
             value
         };
@@ -243,7 +252,19 @@ impl Report {
             line("MACs", before.cost.macs, after.cost.macs, &grouped),
             line("file", stored(before), stored(after), &bytes),
         ];
-        if let (Some(old), Some(new)) = (before.scores, after.scores) {
+        if let (Some(Measured::Numbers(old)), Some(Measured::Numbers(new))) =
+            (before.measured, after.measured)
+        {
+            rows.push(vec![
+                "RMSE".to_owned(),
+                format!("{old:.4}"),
+                format!("{new:.4}"),
+                format!("{:+.4}", new - old),
+            ]);
+        }
+        if let (Some(Measured::Classes(old)), Some(Measured::Classes(new))) =
+            (before.measured, after.measured)
+        {
             let accuracy = |name: &str, old: [f64; 2], new: [f64; 2]| {
                 vec![
                     name.to_owned(),

@@ -1,4 +1,4 @@
-//! What `finetune` and `train` write.
+//! What `finetune`, `train` and `prune` write.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,10 @@ use clap::Args;
 use rankfold_compress::Plan;
 use rankfold_finetune::{Graduate, Recipe};
 use rankfold_graph::{CostModel, DType, Graph};
-use serde_json::json;
+use rankfold_torch::Device;
+use serde_json::{Value, json};
 
-use crate::accuracy::Scores;
+use crate::accuracy::Measured;
 use crate::args::DeviceArgs;
 use crate::background::{self, Background};
 use crate::failure::Outcome;
@@ -18,7 +19,7 @@ use crate::output::{note, say};
 use crate::record::{Record, Side};
 use crate::training::{Choice, Material, TrainingArgs, account};
 
-/// How `finetune` and `train` run, and where to.
+/// How `finetune`, `train` and `prune` run, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -66,23 +67,42 @@ impl Finish {
         plan: &Plan,
         graduate: &Graduate,
         (choice, recipe, material): (Choice, &Recipe, &Material),
-        scores: impl Fn(&Graph) -> Outcome<Option<Scores>>,
+        measure: impl Fn(&Graph) -> Outcome<Option<Measured>>,
     ) -> Outcome {
         let (graph, epoch) = choice.take(graduate);
-        let steps = json!({ "training": account(graduate, recipe, material, epoch) });
-        let record = Record::new(loaded, plan, &[], steps, None)?;
+        let made = Made {
+            graph: &graph,
+            last: epoch.map(|_| &graduate.last),
+            steps: json!({ "training": account(graduate, recipe, material, epoch) }),
+            notes: epoch
+                .map(|epoch| format!("epoch {epoch} was the best on {}", material.chosen_on))
+                .into_iter()
+                .collect(),
+        };
+        self.put(loaded, plan, made, recipe.device, measure)
+    }
+
+    /// Writes a network that was made of another, with the report.
+    pub(crate) fn put(
+        self,
+        loaded: &Loaded,
+        plan: &Plan,
+        made: Made<'_>,
+        device: Device,
+        measure: impl Fn(&Graph) -> Outcome<Option<Measured>>,
+    ) -> Outcome {
+        let record = Record::new(loaded, plan, &[], made.steps, None)?;
         let origin = loaded.origin.as_ref();
         let dtype = origin.is_none().then_some(DType::F32);
-        let written = self.out.write(&graph, origin, plan, &record, dtype)?;
-        if epoch.is_some() {
-            self.out
-                .also("last.safetensors", &graduate.last, &record, dtype)?;
+        let written = self.out.write(made.graph, origin, plan, &record, dtype)?;
+        if let Some(last) = made.last {
+            self.out.also("last.safetensors", last, &record, dtype)?;
         }
         let side = |graph: &Graph, file_bytes: Option<u64>| -> Outcome<Side> {
             Ok(Side {
                 cost: graph.cost(CostModel::True).unwrap_or_default(),
                 file_bytes,
-                scores: scores(graph)?,
+                measured: measure(graph)?,
             })
         };
         let before = side(&loaded.graph, loaded.file_bytes())?;
@@ -90,21 +110,33 @@ impl Finish {
         let background = Background {
             curves: Vec::new(),
             goal: None,
-            machine: background::machine(recipe.device),
+            machine: background::machine(device),
         };
         let report = record.report(before, after, &loaded.graph, &written, background);
         self.out.finish(&report)?;
         say(report.totals())?;
-        for text in &written.notes {
+        for text in written.notes.iter().chain(&made.notes) {
             note(text);
-        }
-        if let Some(epoch) = epoch {
-            note(format!(
-                "epoch {epoch} was the best on {}",
-                material.chosen_on
-            ));
         }
         note(format!("wrote {}", self.target));
         Ok(())
     }
+}
+
+/// A network that was made of another.
+pub(crate) struct Made<'a> {
+    pub(crate) graph: &'a Graph,
+    /// That of the last epoch, where it is another.
+    pub(crate) last: Option<&'a Graph>,
+    /// What the report says of the way.
+    pub(crate) steps: Value,
+    /// What the user should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The plan by which the model was compressed, or one that changes nothing.
+pub(crate) fn previous_plan(loaded: &Loaded, seed: u64) -> Plan {
+    let stored = loaded.record.get("plan").cloned().unwrap_or(Value::Null);
+    serde_json::from_value(stored)
+        .unwrap_or_else(|_| Plan::new(&loaded.graph, "nothing".to_owned(), seed))
 }

@@ -16,6 +16,7 @@ mod layer;
 mod plan;
 mod planner;
 mod probe;
+mod prune;
 mod reconstruct;
 mod rules;
 mod select;
@@ -35,6 +36,10 @@ pub use layer::{Geometry, Kind, Layer, is_part_of};
 pub use plan::{LayerPlan, PLAN_VERSION, Plan, fingerprint};
 pub use planner::{Planned, Request, plan};
 pub use probe::{LayerStatistics, PairedStatistics, Probe, Statistics};
+pub use prune::{
+    Activity, ChannelActivity, Channels, ConnectionRule, Criterion, LayerChannels, LayerZeros,
+    Obstacle, Selection, Site, Verdict, prune_connections,
+};
 pub use reconstruct::reconstruct;
 pub use rules::{Context, Distance, Kernels, RULES, Rule, distance, rule};
 pub use select::{RankRange, Select, paper_form, paper_ranks};

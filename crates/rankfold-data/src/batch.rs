@@ -11,6 +11,8 @@ pub struct Batch {
     pub inputs: Vec<Input>,
     /// The class of every item, if the data have labels.
     pub labels: Option<Vec<i64>>,
+    /// The numbers that a network should give for every item, if the data say.
+    pub targets: Option<Input>,
     /// Number of the batch in its epoch.
     pub step: usize,
 }

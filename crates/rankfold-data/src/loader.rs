@@ -224,16 +224,21 @@ impl Inner {
             .labelled()
             .then(|| positions.iter().map_while(|&p| self.dataset.label(p)));
         let labels = labels.map(Iterator::collect);
-        let inputs = match self.dataset.items() {
-            Items::Images(images) => vec![self.images(images.as_ref(), epoch, positions)?],
+        let (inputs, targets) = match self.dataset.items() {
+            Items::Images(images) => {
+                let images = self.images(images.as_ref(), epoch, positions)?;
+                (vec![images], None)
+            }
             Items::Tensors(tensors) => {
                 let items: Vec<usize> = positions.iter().map(|&p| self.dataset.stored(p)).collect();
-                tensors.gather(&items, &self.buffers)
+                let inputs = tensors.gather(&items, &self.buffers);
+                (inputs, tensors.targets(&items, &self.buffers))
             }
         };
         Ok(Batch {
             inputs,
             labels,
+            targets,
             step,
         })
     }

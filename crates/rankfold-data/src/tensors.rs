@@ -1,4 +1,4 @@
-//! Tensor files: a safetensors of named inputs, one row per item, with or without `labels`.
+//! Tensor files: a safetensors of named inputs, one row per item, with or without `labels` or `targets`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use crate::bytes::Bytes;
 
 pub(crate) const LAYOUT: &str = "the file should hold one or more inputs whose first dimension \
     counts the items, of type f32, f16, bf16, f64, i64 or i32, and may hold `labels`, one whole \
-    number (not negative) per item";
+    number (not negative) per item, and `targets`, the numbers that a network should give";
 
 const LABELS: &str = "labels";
+const TARGETS: &str = "targets";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
@@ -55,6 +56,7 @@ pub(crate) struct TensorFile {
     len: usize,
     columns: Vec<Column>,
     labels: Option<Vec<i64>>,
+    targets: Option<Column>,
 }
 
 impl TensorFile {
@@ -81,19 +83,21 @@ impl TensorFile {
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
         let body = 8 + header;
 
-        let first = tensors.iter().find(|(name, _)| name != LABELS);
+        let first = tensors
+            .iter()
+            .find(|(name, _)| name != LABELS && name != TARGETS);
         let (_, first) = first.ok_or_else(|| DataError::NoInputs {
             path: path.to_owned(),
         })?;
         let len = first.shape.first().copied().unwrap_or(0);
 
-        let (mut columns, mut labels) = (Vec::new(), None);
+        let (mut columns, mut labels, mut targets) = (Vec::new(), None, None);
         for (name, info) in &tensors {
             let column = Column::new(path, name, info, len, body)?;
-            if name == LABELS {
-                labels = Some(column.labels(path, &bytes, len)?);
-            } else {
-                columns.push(column);
+            match name.as_str() {
+                LABELS => labels = Some(column.labels(path, &bytes, len)?),
+                TARGETS => targets = Some(column),
+                _ => columns.push(column),
             }
         }
         Ok(Self {
@@ -101,6 +105,7 @@ impl TensorFile {
             len,
             columns,
             labels,
+            targets,
         })
     }
 
@@ -121,17 +126,27 @@ impl TensorFile {
 
     /// The given items of every input.
     pub(crate) fn gather(&self, items: &[usize], buffers: &Arc<Buffers>) -> Vec<Input> {
-        let input = |column: &Column| {
-            let rows = items
-                .iter()
-                .map(|i| &self.bytes[column.start + i * column.stride..][..column.stride]);
-            Input {
-                name: Some(column.name.clone()),
-                shape: [&[items.len()], column.shape.as_slice()].concat(),
-                data: column.gather(rows, items.len(), buffers),
-            }
-        };
-        self.columns.iter().map(input).collect()
+        let columns = self.columns.iter();
+        columns
+            .map(|column| self.rows(column, items, buffers))
+            .collect()
+    }
+
+    /// What a network should give for the given items, where the file says.
+    pub(crate) fn targets(&self, items: &[usize], buffers: &Arc<Buffers>) -> Option<Input> {
+        let targets = self.targets.as_ref()?;
+        Some(self.rows(targets, items, buffers))
+    }
+
+    fn rows(&self, column: &Column, items: &[usize], buffers: &Arc<Buffers>) -> Input {
+        let rows = items
+            .iter()
+            .map(|i| &self.bytes[column.start + i * column.stride..][..column.stride]);
+        Input {
+            name: Some(column.name.clone()),
+            shape: [&[items.len()], column.shape.as_slice()].concat(),
+            data: column.gather(rows, items.len(), buffers),
+        }
     }
 }
 

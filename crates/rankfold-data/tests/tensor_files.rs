@@ -130,6 +130,30 @@ fn several_inputs_of_every_type_come_back() {
 }
 
 #[test]
+fn targets_are_no_input() {
+    let dir = tempdir().expect("a folder");
+    let path = dir.path().join("x.safetensors");
+    let values = floats(6);
+    let x = bytes(&values, |v| v.to_le_bytes());
+    let targets = bytes(&values[..3], |v| v.to_le_bytes());
+    save(
+        &path,
+        &[
+            ("x", Dtype::F32, &[3, 2], x),
+            ("targets", Dtype::F32, &[3, 1], targets),
+        ],
+    );
+    let data = open(&format!("tensors:{}", path.display()), "test[1:]").expect("opened");
+    assert_eq!(data.inputs().len(), 1);
+    let batch = load(data, 2).epoch(0, 0).expect("batches").next();
+    let batch = batch.expect("a batch").expect("read");
+    let targets = batch.targets.expect("targets");
+    assert_eq!(targets.shape, [2, 1]);
+    assert_eq!(targets.data.as_f32(), Some(&values[1..3]));
+    assert!(batch.labels.is_none());
+}
+
+#[test]
 fn labels_may_be_left_out() {
     let dir = tempdir().expect("a folder");
     let path = dir.path().join("x.safetensors");

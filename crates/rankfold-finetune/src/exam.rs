@@ -1,12 +1,15 @@
 //! What a network is judged by on inputs that it does not learn from.
 
 use rankfold_data::Loader;
-use rankfold_torch::{Divergence, Phase, Tally, Trainable, label_tensor, ordered_inputs};
+use rankfold_torch::{
+    Divergence, Phase, Tally, Trainable, label_tensor, ordered_inputs, target_tensor,
+};
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::error::{At, Result};
 use crate::loss::{Answers, Watched, relative_errors};
+use crate::recipe::Aim;
 
 /// How a network did.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -16,7 +19,8 @@ pub struct Mark {
     /// Of these, how many got their label; none without labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct: Option<usize>,
-    /// The mean cross-entropy of the labels.
+    /// The mean cross-entropy of the labels; the mean squared error, or its root, of a network that
+    /// gives numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
     /// The mean KL divergence from the teacher; the relative squared error where outputs are no class
@@ -56,18 +60,23 @@ pub(crate) struct Exam<'a> {
     loader: &'a Loader,
     /// The teacher's logarithms of class probabilities, or its outputs, batch by batch.
     expected: Option<Vec<Vec<Tensor>>>,
+    aim: Aim,
 }
 
 impl<'a> Exam<'a> {
-    pub(crate) fn new(loader: &'a Loader, teacher: Option<&Watched>) -> Result<Self> {
+    pub(crate) fn new(loader: &'a Loader, teacher: Option<&Watched>, aim: Aim) -> Result<Self> {
         let expected = |teacher: &Watched| {
             let batches = loader.epoch(0, 0)?;
             batches
-                .map(|batch| comparable(&answer(&teacher.model, &batch?)?))
+                .map(|batch| {
+                    let inputs = ordered_inputs(teacher.model.input_names(), &batch?)?;
+                    comparable(&answer(&teacher.model, &inputs, aim)?)
+                })
                 .collect()
         };
         Ok(Self {
             loader,
+            aim,
             expected: teacher.map(expected).transpose()?,
         })
     }
@@ -75,11 +84,16 @@ impl<'a> Exam<'a> {
     pub(crate) fn mark(&self, student: &Trainable) -> Result<Mark> {
         let mut tally = Tally::default();
         let mut divergence = Divergence::default();
+        let mut missed = Missed::default();
         let (mut errors, mut inputs, mut scored) = (0.0, 0, true);
         for (place, batch) in self.loader.epoch(0, 0)?.enumerate() {
             let batch = batch?;
             inputs += batch.len();
-            let answers = answer(student, &batch)?;
+            let given = ordered_inputs(student.input_names(), &batch)?;
+            let answers = answer(student, &given, self.aim)?;
+            if self.aim != Aim::Classes {
+                missed.add(&answers, &target_tensor(&batch, &given)?)?;
+            }
             if let (Some(scores), Some(_)) = (answers.class_scores(), &batch.labels) {
                 let labels = label_tensor(&batch, scores.size()[1])?;
                 tally.add(scores, student.scores(), &labels)?;
@@ -103,7 +117,10 @@ impl<'a> Exam<'a> {
         Ok(Mark {
             inputs,
             correct: labelled.then_some(tally.first),
-            loss: labelled.then(|| tally.loss / tally.images as f64),
+            loss: match labelled {
+                true => Some(tally.loss / tally.images as f64),
+                false => missed.loss(self.aim),
+            },
             divergence: taught.then(|| match scored {
                 true => divergence.mean(),
                 false => errors / inputs.max(1) as f64,
@@ -113,9 +130,34 @@ impl<'a> Exam<'a> {
     }
 }
 
-fn answer(model: &Trainable, batch: &rankfold_data::Batch) -> Result<Answers> {
-    let inputs = ordered_inputs(model.input_names(), batch)?;
-    Answers::plain(model, &inputs, Phase::Evaluate)
+/// What a network that gives numbers misses its targets by.
+#[derive(Debug, Default)]
+struct Missed {
+    squares: f64,
+    numbers: usize,
+}
+
+impl Missed {
+    fn add(&mut self, answers: &Answers, target: &Tensor) -> Result<()> {
+        let squares = answers.squared_errors(target)?;
+        let sum = squares.f_sum(Kind::Double).at("judging outputs")?;
+        self.squares += sum.f_double_value(&[]).at("judging outputs")?;
+        self.numbers += squares.numel();
+        Ok(())
+    }
+
+    fn loss(&self, aim: Aim) -> Option<f64> {
+        let mean = self.squares / self.numbers.max(1) as f64;
+        match aim {
+            Aim::Classes => None,
+            Aim::MeanSquare => Some(mean),
+            Aim::RootMeanSquare => Some(mean.sqrt()),
+        }
+    }
+}
+
+fn answer(model: &Trainable, inputs: &[Tensor], aim: Aim) -> Result<Answers> {
+    Answers::plain(model, inputs, Phase::Evaluate, aim)
 }
 
 /// Logarithms of class probabilities, or the outputs as they are.

@@ -1,11 +1,11 @@
 //! What training minimises.
 
-use rankfold_torch::{Phase, Scores, Taps, Trainable, log_probabilities};
+use rankfold_torch::{Phase, Scores, Taps, Trainable, log_probabilities, squared_errors};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::error::{At, FinetuneError, Result};
 use crate::mix::Mixture;
-use crate::recipe::{Recipe, Teaching};
+use crate::recipe::{Aim, Penalty, Recipe, Teaching};
 
 const STEP: &str = "computing the loss";
 
@@ -15,6 +15,7 @@ pub(crate) struct Answers {
     pub(crate) outputs: Vec<Tensor>,
     blocks: Vec<Tensor>,
     scores: Scores,
+    aim: Aim,
 }
 
 /// A network and the ends of its blocks.
@@ -22,12 +23,13 @@ pub(crate) struct Answers {
 pub(crate) struct Watched {
     pub(crate) model: Trainable,
     taps: Taps,
+    aim: Aim,
 }
 
 impl Watched {
-    pub(crate) fn new(model: Trainable, blocks: &[String]) -> Result<Self> {
+    pub(crate) fn new(model: Trainable, blocks: &[String], aim: Aim) -> Result<Self> {
         let taps = model.taps(blocks.iter().map(String::as_str))?;
-        Ok(Self { model, taps })
+        Ok(Self { model, taps, aim })
     }
 
     pub(crate) fn answer(&self, inputs: &[Tensor], phase: Phase) -> Result<Answers> {
@@ -42,23 +44,37 @@ impl Watched {
             outputs,
             blocks,
             scores: self.model.scores(),
+            aim: self.aim,
         })
     }
 }
 
 impl Answers {
     /// Those of a model whose blocks nobody looks at.
-    pub(crate) fn plain(model: &Trainable, inputs: &[Tensor], phase: Phase) -> Result<Self> {
+    pub(crate) fn plain(
+        model: &Trainable,
+        inputs: &[Tensor],
+        phase: Phase,
+        aim: Aim,
+    ) -> Result<Self> {
         Ok(Self {
             outputs: model.forward(inputs, phase)?,
             blocks: Vec::new(),
             scores: model.scores(),
+            aim,
         })
     }
 
     /// The first output, where it holds class scores.
     pub(crate) fn class_scores(&self) -> Option<&Tensor> {
-        self.outputs.first().filter(|scores| scores.dim() == 2)
+        let first = self.outputs.first();
+        first.filter(|scores| self.aim == Aim::Classes && scores.dim() == 2)
+    }
+
+    /// The squares of what the first output misses the target by.
+    pub(crate) fn squared_errors(&self, target: &Tensor) -> Result<Tensor> {
+        let empty = rankfold_torch::TorchError::Empty { what: "compare" };
+        Ok(squared_errors(self.outputs.first().ok_or(empty)?, target)?)
     }
 
     /// Logarithms of class probabilities, where the first output holds class scores.
@@ -67,6 +83,14 @@ impl Answers {
         let logarithms = scores.map(|scores| log_probabilities(scores, self.scores));
         Ok(logarithms.transpose()?)
     }
+}
+
+/// What the data tell of a batch.
+pub(crate) enum Told<'a> {
+    /// Classes, mixed as the inputs were.
+    Labels(&'a Tensor, &'a Mixture),
+    /// Numbers.
+    Target(Tensor),
 }
 
 /// The parts of the loss of a batch.
@@ -79,16 +103,21 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
-    /// The loss of a student's answers; `labels` and `teacher` count where they are there.
+    /// The loss of a student's answers; what the data tell and `teacher` count where they are there.
     pub(crate) fn of(
         student: &Answers,
         teacher: Option<&Answers>,
-        labels: Option<(&Tensor, &Mixture)>,
+        told: Option<Told<'_>>,
         recipe: &Recipe,
     ) -> Result<Self> {
         let mut outputs = Tensor::from(0.0f32);
-        if let Some((labels, mixture)) = labels {
-            let error = cross_entropy(student, labels, mixture, recipe.smoothing)?;
+        if let Some(told) = told {
+            let error = match told {
+                Told::Labels(labels, mixture) => {
+                    cross_entropy(student, labels, mixture, recipe.smoothing)?
+                }
+                Told::Target(target) => missed_target(student, &target, recipe.aim)?,
+            };
             outputs = error.f_mul_scalar(recipe.label_weight).at(STEP)?;
         }
         let Some(teacher) = teacher else {
@@ -110,6 +139,39 @@ impl Loss {
         }
         Ok(Self { total, outputs })
     }
+}
+
+/// The mean squared error of a batch, or its root.
+fn missed_target(student: &Answers, target: &Tensor, aim: Aim) -> Result<Tensor> {
+    let mean = student
+        .squared_errors(target)?
+        .f_mean(Kind::Float)
+        .at(STEP)?;
+    match aim {
+        // The root has no gradient at 0.
+        Aim::RootMeanSquare => mean.f_clamp_min(1e-20).at(STEP)?.f_sqrt().at(STEP),
+        Aim::MeanSquare | Aim::Classes => Ok(mean),
+    }
+}
+
+/// What kernels cost by themselves.
+pub(crate) fn penalty<'a>(
+    kernels: impl Iterator<Item = &'a Tensor>,
+    penalty: Penalty,
+) -> Result<Tensor> {
+    let mut sum = Tensor::from(0.0f32);
+    for kernel in kernels {
+        let cost = || -> std::result::Result<Tensor, tch::TchError> {
+            let magnitudes = kernel.f_abs()?.f_sum(Kind::Float)?;
+            let squares = kernel.f_square()?.f_sum(Kind::Float)?;
+            magnitudes
+                .f_mul_scalar(penalty.l1)?
+                .f_add(&squares.f_mul_scalar(penalty.l2 / 2.0)?)
+        };
+        let cost = cost().at(STEP)?;
+        sum = cost.f_add(&moved(&sum, &cost)?).at(STEP)?;
+    }
+    Ok(sum)
 }
 
 /// How far a student's outputs are from its teacher's: T²·KL of class probabilities, or the relative
@@ -231,6 +293,7 @@ mod tests {
             outputs: vec![Tensor::from_slice(scores).reshape([-1, classes])],
             blocks: Vec::new(),
             scores: Scores::Logits,
+            aim: Aim::Classes,
         }
     }
 
@@ -293,5 +356,28 @@ mod tests {
         let wide = answers(&[0.0, 1.0, 2.0], 3);
         let refused = Loss::of(&a, Some(&wide), None, &recipe);
         assert!(matches!(refused, Err(FinetuneError::OutputsDiffer { .. })));
+    }
+
+    #[test]
+    fn numbers_are_compared_with_their_targets() {
+        let student = Answers {
+            aim: Aim::MeanSquare,
+            ..answers(&[1.0, 2.0, 0.0, 0.0], 2)
+        };
+        let target = Tensor::from_slice(&[0.0f32, 2.0, 2.0, 2.0]).reshape([2, 2]);
+        let of = |aim| number(&missed_target(&student, &target, aim).unwrap());
+        assert!((of(Aim::MeanSquare) - 2.25).abs() < 1e-6);
+        assert!((of(Aim::RootMeanSquare) - 1.5).abs() < 1e-6);
+        assert!(student.class_scores().is_none());
+        let narrow = missed_target(&student, &Tensor::from_slice(&[1.0f32]), Aim::MeanSquare);
+        let expected = "expected outputs of the shape of their targets, [1], found [2, 2]";
+        assert_eq!(narrow.unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn weights_cost_their_magnitudes_and_half_their_squares() {
+        let kernels = [Tensor::from_slice(&[1.0f32, -2.0]), Tensor::from(3.0f32)];
+        let cost = penalty(kernels.iter(), Penalty { l1: 0.5, l2: 0.1 }).unwrap();
+        assert!((number(&cost) - (0.5 * 6.0 + 0.05 * 14.0)).abs() < 1e-6);
     }
 }

@@ -33,10 +33,39 @@ impl Default for Teaching {
     }
 }
 
+/// What outputs are compared with where nobody but the data tells, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Aim {
+    /// With the classes that labels name, by cross-entropy.
+    #[default]
+    Classes,
+    /// With numbers, by the mean squared error: the data's targets or, where they have none, the inputs.
+    MeanSquare,
+    /// With the same numbers, by the root of the mean squared error of a batch.
+    RootMeanSquare,
+}
+
+/// What weights cost by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Penalty {
+    /// Weight of Σ|w| over all kernels.
+    pub l1: f64,
+    /// Weight of ½·Σw² over all kernels.
+    pub l2: f64,
+}
+
+impl Penalty {
+    /// True where weights cost nothing.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Everything that decides what training does, but for the data.
 ///
-/// The loss is `label_weight` times the cross-entropy of the labels, plus what [`Teaching`] adds where
-/// there is a teacher: T²·KL of softened class probabilities and the errors of all blocks' outputs.
+/// The loss is `label_weight` times the cross-entropy of the labels (or what else [`Aim`] says), plus
+/// what [`Teaching`] adds where there is a teacher: T²·KL of softened class probabilities and the errors
+/// of all blocks' outputs; plus the [`Penalty`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
     /// How long every stage lasts.
@@ -63,6 +92,10 @@ pub struct Recipe {
     pub frozen_statistics: bool,
     /// Weight of the labels' cross-entropy.
     pub label_weight: f64,
+    /// What labels, or what else the data tell, are.
+    pub aim: Aim,
+    /// What weights cost.
+    pub penalty: Penalty,
     /// How the teacher's answers count, where there is one.
     pub teaching: Teaching,
     /// Decides mixing and dropout; order and views are the loader's.
@@ -90,6 +123,8 @@ impl Default for Recipe {
             mixed: 0.5,
             frozen_statistics: false,
             label_weight: 0.0,
+            aim: Aim::Classes,
+            penalty: Penalty::default(),
             teaching: Teaching::default(),
             seed: 0,
             device: Device::Cpu,

@@ -2,13 +2,8 @@
 
 use std::collections::HashSet;
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use rankfold_compress::{Kind, Layer, Plan, is_part_of};
-use rankfold_graph::{Graph, Role, Tensor};
-
-use crate::error::{FinetuneError, Result};
+use rankfold_graph::Graph;
 
 /// In which order layers are decomposed and the network is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,39 +127,6 @@ fn weights_of(graph: &Graph, layer: &str) -> Vec<String> {
     let parts = parts.filter(|node| node.name != layer && is_part_of(&node.name, layer));
     let weights = parts.flat_map(|node| node.op.weights());
     weights.map(|(_, name)| name.to_string()).collect()
-}
-
-/// The same network with the factors of those layers drawn at random, as wide as they preserve the
-/// variance of what passes; biases stay.
-pub fn random_factors(graph: &Graph, layers: &[String], seed: u64) -> Result<Graph> {
-    let mut drawn = graph.clone();
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    for layer in layers {
-        let parts = graph.nodes().iter();
-        let parts = parts.filter(|node| node.name != *layer && is_part_of(&node.name, layer));
-        for (role, name) in parts.flat_map(|node| node.op.weights()) {
-            let Some(kernel) = graph.weights().get(name).filter(|_| role == Role::Kernel) else {
-                continue;
-            };
-            let shape = kernel.shape();
-            let count: usize = shape.iter().product();
-            let inputs = count / shape.first().copied().unwrap_or(1).max(1);
-            // A uniform variable on [−w, w] has the variance w²/3.
-            let width = (3.0 / inputs.max(1) as f32).sqrt();
-            let values = (0..count).map(|_| width * (2.0 * rng.random::<f32>() - 1.0));
-            let broken = |source| rankfold_torch::TorchError::Tensor {
-                name: name.to_string(),
-                source,
-            };
-            let tensor = Tensor::from_f32(shape.to_vec(), values.collect())
-                .and_then(|tensor| tensor.to_float_dtype(kernel.dtype()))
-                .map_err(broken)?;
-            drawn
-                .set_weight(name, tensor)
-                .map_err(|source| FinetuneError::Torch(source.into()))?;
-        }
-    }
-    Ok(drawn)
 }
 
 #[cfg(test)]

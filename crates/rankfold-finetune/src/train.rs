@@ -5,19 +5,19 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use rankfold_data::{Batch, Batches, Loader};
-use rankfold_graph::Graph;
+use rankfold_graph::{Graph, Role};
 use rankfold_torch::{
-    Layout, Parameter, Phase, TorchError, Trainable, label_tensor, ordered_inputs,
+    Layout, Parameter, Phase, TorchError, Trainable, label_tensor, ordered_inputs, target_tensor,
 };
 use tch::Tensor;
 
 use crate::blocks::shared_blocks;
 use crate::error::{At, FinetuneError, Result};
 use crate::exam::Exam;
-use crate::loss::{Answers, Loss, Watched};
+use crate::loss::{Answers, Loss, Told, Watched, penalty};
 use crate::mix::Mixture;
 use crate::optimizer::{Learner, Optimizer};
-use crate::recipe::{Length, Recipe};
+use crate::recipe::{Aim, Length, Recipe};
 use crate::schedule::Schedule;
 use crate::state::{Epoch, Position, State, Sums, copies, overwrite};
 
@@ -130,7 +130,7 @@ impl<'a> Training<'a> {
         };
         let watched = |graph: &Graph| {
             let model = Trainable::new(graph, recipe.device, Layout::default())?;
-            Watched::new(model.computing_in(recipe.dtype), &blocks)
+            Watched::new(model.computing_in(recipe.dtype), &blocks, recipe.aim)
         };
         let student = watched(task.student)?;
         let teacher = task.teacher.map(watched).transpose()?;
@@ -141,7 +141,9 @@ impl<'a> Training<'a> {
             Length::Epochs(epochs) => epochs * epoch,
             Length::Steps(steps) => steps,
         };
-        let exam = task.exam.map(|loader| Exam::new(loader, teacher.as_ref()));
+        let exam = task
+            .exam
+            .map(|loader| Exam::new(loader, teacher.as_ref(), recipe.aim));
         let mut training = Self {
             task,
             exam: exam.transpose()?,
@@ -280,9 +282,16 @@ impl<'a> Training<'a> {
             .map(|teacher| teacher.answer(&inputs, Phase::Evaluate));
         let given = self.student.answer(&inputs, phase)?;
         let labels = self.labels(batch, &given)?;
-        let told = labels.as_ref().filter(|_| recipe.label_weight > 0.0);
-        let told = told.map(|labels| (labels, &mixture));
+        let told = match (recipe.label_weight > 0.0, recipe.aim) {
+            (false, _) => None,
+            (true, Aim::Classes) => {
+                let labels = labels.as_ref().ok_or_else(|| no_scores(&given))?;
+                Some(Told::Labels(labels, &mixture))
+            }
+            (true, _) => Some(Told::Target(target_tensor(batch, &inputs)?)),
+        };
         let loss = Loss::of(&given, wanted.transpose()?.as_ref(), told, recipe)?;
+        let loss = self.penalized(loss)?;
         let number = |tensor: &Tensor| tensor.f_double_value(&[]).at("reading the loss");
         let (total, outputs) = (number(&loss.total)?, number(&loss.outputs)?);
         if !self.position.level.holds(total) {
@@ -327,6 +336,26 @@ impl<'a> Training<'a> {
         }))
     }
 
+    /// The loss with what the kernels that learn cost by themselves.
+    fn penalized(&self, loss: Loss) -> Result<Loss> {
+        let cost = self.task.recipe.penalty;
+        if cost.is_none() {
+            return Ok(loss);
+        }
+        let learning = self
+            .parameters()
+            .iter()
+            .filter(|p| p.tensor.requires_grad());
+        let kernels = learning
+            .filter(|p| p.role == Role::Kernel)
+            .map(|p| &p.tensor);
+        let total = loss.total.f_add(&penalty(kernels, cost)?);
+        Ok(Loss {
+            total: total.at("computing the loss")?,
+            ..loss
+        })
+    }
+
     /// How long this epoch has taken.
     fn seconds(&self) -> f64 {
         self.position.sums.seconds + self.started.elapsed().as_secs_f64()
@@ -355,7 +384,8 @@ impl<'a> Training<'a> {
 
     /// The labels of a batch on the device, where there are any and the network tells classes apart.
     fn labels(&self, batch: &Batch, given: &Answers) -> Result<Option<Tensor>> {
-        let needed = self.task.recipe.label_weight > 0.0;
+        let recipe = self.task.recipe;
+        let needed = recipe.label_weight > 0.0 && recipe.aim == Aim::Classes;
         let (Some(scores), true) = (given.class_scores(), needed || batch.labels.is_some()) else {
             return Ok(None);
         };
@@ -416,7 +446,8 @@ impl<'a> Training<'a> {
 
     fn epoch(&self, epoch: usize, sums: &Sums, rate: f64, mark: Option<crate::Mark>) -> Epoch {
         let steps = sums.steps.max(1) as f64;
-        let labelled = self.task.lessons.dataset().labelled() && sums.inputs > 0;
+        let classes = self.task.recipe.aim == Aim::Classes;
+        let labelled = classes && self.task.lessons.dataset().labelled() && sums.inputs > 0;
         Epoch {
             epoch,
             steps: self.step(),
@@ -461,7 +492,7 @@ fn learners(model: &Trainable, task: &Task<'_>) -> Result<Vec<Learner>> {
     model.choose(|parameter| (task.pace)(&parameter.name).is_some())?;
     let learner = |parameter: &Parameter| {
         let learns = parameter.tensor.requires_grad();
-        let kernel = parameter.role == rankfold_graph::Role::Kernel;
+        let kernel = parameter.role == Role::Kernel;
         Learner {
             weight: parameter.tensor.shallow_clone(),
             rate: (task.pace)(&parameter.name).unwrap_or(0.0),
@@ -473,6 +504,12 @@ fn learners(model: &Trainable, task: &Task<'_>) -> Result<Vec<Learner>> {
         }
     };
     Ok(model.parameters().iter().map(learner).collect())
+}
+
+fn no_scores(given: &Answers) -> TorchError {
+    TorchError::NoScores {
+        got: given.outputs.first().map_or_else(Vec::new, Tensor::size),
+    }
 }
 
 fn correct(scores: &Tensor, labels: &Tensor) -> Result<usize> {

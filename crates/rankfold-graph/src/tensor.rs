@@ -194,6 +194,24 @@ impl Tensor {
         Self::new(self.dtype, shape, self.data.clone())
     }
 
+    /// The entries of an axis at those places, in that order; none where there is no such axis or place.
+    pub fn pick(&self, axis: usize, places: &[usize]) -> Option<Self> {
+        let size = *self.shape.get(axis)?;
+        if places.iter().any(|&place| place >= size) {
+            return None;
+        }
+        let entry = self.shape[axis + 1..].iter().product::<usize>() * self.dtype.size();
+        let mut data = Vec::new();
+        for block in self.data.chunks_exact((size * entry).max(1)) {
+            for &place in places {
+                data.extend_from_slice(&block[place * entry..][..entry]);
+            }
+        }
+        let mut shape = self.shape.clone();
+        shape[axis] = places.len();
+        Self::new(self.dtype, shape, data.into()).ok()
+    }
+
     /// The elements as f32: borrowed where they are aligned f32 already, converted otherwise.
     pub fn to_f32(&self) -> Result<Cow<'_, [f32]>, TensorError> {
         Ok(match self.dtype {
@@ -300,6 +318,26 @@ mod tests {
         let unaligned = Bytes::from(shifted).slice(1..);
         let view = Tensor::new(DType::F32, vec![3], unaligned).unwrap();
         assert_eq!(&view.to_f32().unwrap()[..], &[1.0, -2.5, 0.5]);
+    }
+
+    #[test]
+    fn entries_of_any_axis_can_be_picked() {
+        let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let tensor = Tensor::from_f32(vec![2, 3, 2], values).unwrap();
+        let picked = |axis, places: &[usize]| {
+            let picked = tensor.pick(axis, places).unwrap();
+            (picked.shape().to_vec(), picked.to_f32().unwrap().to_vec())
+        };
+        assert_eq!(picked(0, &[1]).1, [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+        assert_eq!(
+            picked(1, &[2, 0]),
+            (
+                vec![2, 2, 2],
+                vec![4.0, 5.0, 0.0, 1.0, 10.0, 11.0, 6.0, 7.0]
+            )
+        );
+        assert_eq!(picked(2, &[]), (vec![2, 3, 0], Vec::new()));
+        assert!(tensor.pick(1, &[3]).is_none() && tensor.pick(3, &[0]).is_none());
     }
 
     #[test]

@@ -71,6 +71,31 @@ pub fn label_tensor(batch: &Batch, classes: i64) -> Result<Tensor> {
     Tensor::f_from_slice(labels).at("copying labels")
 }
 
+/// The numbers that a network should give for a batch: its targets, or where it has none the inputs
+/// themselves.
+pub fn target_tensor(batch: &Batch, inputs: &[Tensor]) -> Result<Tensor> {
+    match (&batch.targets, inputs.first()) {
+        (Some(targets), _) => input_tensor(targets),
+        (None, Some(input)) => Ok(input.shallow_clone()),
+        (None, None) => Err(TorchError::Empty { what: "aim at" }),
+    }
+}
+
+/// The squares of what outputs miss their targets by.
+pub fn squared_errors(output: &Tensor, target: &Tensor) -> Result<Tensor> {
+    if output.size() != target.size() {
+        return Err(TorchError::TargetShape {
+            expected: target.size(),
+            got: output.size(),
+        });
+    }
+    let step = "comparing outputs with their targets";
+    let target = target.f_to(output.device()).at(step)?;
+    let output = output.f_to_kind(Kind::Float).at(step)?;
+    let missed = output.f_sub(&target.f_to_kind(Kind::Float).at(step)?);
+    missed.at(step)?.f_square().at(step)
+}
+
 /// The number of classes of an output of class scores.
 pub(crate) fn classes(scores: &Tensor) -> Result<i64> {
     match scores.size()[..] {

@@ -117,6 +117,14 @@ pub enum TorchError {
         /// Classes of the model's output.
         classes: i64,
     },
+    /// Numbers to give of another shape than those given.
+    #[error("expected outputs of the shape of their targets, {expected:?}, found {got:?}")]
+    TargetShape {
+        /// The targets'.
+        expected: Vec<i64>,
+        /// The outputs'.
+        got: Vec<i64>,
+    },
     /// An output that is no table of class scores.
     #[error("expected class scores [batch, classes], found an output of shape {got:?}")]
     NoScores {
@@ -172,6 +180,9 @@ impl TorchError {
             Self::NonFinite { .. } => Some("the file is damaged or training has diverged"),
             Self::NoLabels => Some("use data with labels, or `compare`, which needs none"),
             Self::Label { .. } => Some("model and data must have the same classes"),
+            Self::TargetShape { .. } => Some(
+                "targets are the tensor `targets` of a tensor file, or the inputs where there is none",
+            ),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use rankfold_data::{Batch, DataError};
 use tch::{Kind, Reduction, Tensor};
 
-use crate::batch::{batch_inputs, classes, label_tensor};
+use crate::batch::{batch_inputs, classes, label_tensor, squared_errors, target_tensor};
 use crate::error::{At, Result, TorchError};
 use crate::executor::{Executor, Scores};
 
@@ -125,4 +125,35 @@ pub fn evaluate(
         return Err(TorchError::Empty { what: "evaluate" });
     }
     Ok(tally.metrics(start.elapsed().as_secs_f64()))
+}
+
+/// The root of the mean squared error of a model that gives numbers. `progress` hears how many inputs
+/// were seen after every batch and may end it.
+pub fn root_mean_square_error(
+    executor: &Executor,
+    batches: impl IntoIterator<Item = std::result::Result<Batch, DataError>>,
+    mut progress: impl FnMut(usize) -> ControlFlow<()>,
+) -> Result<f64> {
+    let _guard = tch::no_grad_guard();
+    let (mut sum, mut numbers, mut inputs) = (0.0, 0, 0);
+    for batch in batches {
+        let batch = batch?;
+        let given = batch_inputs(executor, &batch)?;
+        let outputs = executor.run(&given)?;
+        let output = outputs
+            .first()
+            .ok_or(TorchError::Empty { what: "compare" })?;
+        let squares = squared_errors(output, &target_tensor(&batch, &given)?)?;
+        let total = squares.f_sum(Kind::Double).at("adding errors")?;
+        sum += total.f_double_value(&[]).at("adding errors")?;
+        numbers += squares.numel();
+        inputs += batch.len();
+        if progress(inputs).is_break() {
+            return Err(TorchError::Stopped);
+        }
+    }
+    match numbers {
+        0 => Err(TorchError::Empty { what: "evaluate" }),
+        _ => Ok((sum / numbers as f64).sqrt()),
+    }
 }

@@ -1,5 +1,6 @@
 //! The graph on libtorch.
 
+mod activity;
 mod batch;
 mod calibrate;
 mod compare;
@@ -25,7 +26,10 @@ mod timing;
 mod trainable;
 mod yardstick;
 
-pub use batch::{batch_inputs, input_tensor, label_tensor, ordered_inputs};
+pub use activity::activity;
+pub use batch::{
+    batch_inputs, input_tensor, label_tensor, ordered_inputs, squared_errors, target_tensor,
+};
 pub use calibrate::{CalibrateOptions, Metric, calibrate};
 pub use compare::{Comparison, Difference, Divergence, compare};
 pub use convert::{dtype_of, from_torch, kind_of, to_torch};
@@ -34,7 +38,7 @@ pub use device::{
     Device, DeviceChoice, DeviceError, libtorch_folder, open_cuda, set_threads, threads,
 };
 pub use error::{MissingOp, Result, TorchError};
-pub use evaluate::{Metrics, Tally, evaluate, log_probabilities};
+pub use evaluate::{Metrics, Tally, evaluate, log_probabilities, root_mean_square_error};
 pub use executor::{Executor, Layout, Options, Scores, Tapped, Taps, check_finite};
 pub use memory::{MemoryUse, keep_freed_memory, memory_use, reset_peak_memory};
 pub use peaks::Peaks;

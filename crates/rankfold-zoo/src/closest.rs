@@ -35,7 +35,7 @@ pub fn infer_options(network: &Network, weights: &Weights) -> Options {
         (1..=max).contains(&rows).then_some(rows)
     };
     Options {
-        num_classes: rows(network.last, MAX_CLASSES),
+        num_classes: rows(network.last, MAX_CLASSES).filter(|_| network.tells_classes()),
         k: network.k.and_then(|_| rows(network.first, MAX_K)),
         ..Options::default()
     }

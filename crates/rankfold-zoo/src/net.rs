@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use memmap2::MmapMut;
-use rankfold_graph::ops::{Activation, Arithmetic, BatchNorm, Binary, Conv, Flatten, Linear};
+use rankfold_graph::ops::{
+    Activation, Arithmetic, BatchNorm, Binary, Conv, ConvTranspose, Flatten, Linear,
+};
 use rankfold_graph::{
     DType, Fact, Graph, GraphBuilder, GraphError, Op, PaperSize, Tensor, TensorError, ValueId,
     WeightName, element_count,
@@ -165,6 +167,24 @@ impl Net {
             .stride(conv.stride)
             .groups(conv.groups);
         op.padding = conv.padding.map(|n| [n, n]).to_vec();
+        self.op(name, op, &[x])
+    }
+
+    /// A 3×3 transposed convolution with a bias that doubles height and width.
+    pub(crate) fn doubling(&mut self, name: &str, x: ValueId, out: usize) -> Built {
+        let channels = self.channels(x);
+        let fill = self.scheme.conv.fill(9 * channels, 9 * out);
+        let weight = self.weight(name, "weight", vec![channels, out, 3, 3], fill)?;
+        let fill = self.scheme.conv_bias.fill(9 * channels, out);
+        let op = ConvTranspose {
+            weight,
+            bias: Some(self.weight(name, "bias", vec![out], fill)?),
+            stride: vec![2, 2],
+            padding: vec![[1, 1], [1, 1]],
+            output_padding: vec![1, 1],
+            dilation: vec![1, 1],
+            groups: 1,
+        };
         self.op(name, op, &[x])
     }
 

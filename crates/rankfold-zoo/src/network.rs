@@ -17,7 +17,7 @@ pub struct Network {
     pub about: &'static str,
     /// Channels, height and width of its input.
     pub input: [usize; 3],
-    /// Classes that it tells apart.
+    /// Classes that it tells apart; 0 for one that gives numbers.
     pub classes: usize,
     /// Name of the first layer with weights.
     pub first: &'static str,
@@ -50,6 +50,11 @@ impl Network {
     /// How its raw inputs in [0, 1] are normalised.
     pub fn normalization(&self) -> Normalization {
         (self.normalization)()
+    }
+
+    /// False for a network that gives numbers.
+    pub fn tells_classes(&self) -> bool {
+        self.classes > 0
     }
 
     /// True where the size of the input can be chosen.
@@ -91,6 +96,9 @@ impl Network {
         if options.k.is_some() && self.k.is_none() {
             return Err(unknown("k", "the LightLayers networks"));
         }
+        if options.num_classes.is_some() && !self.tells_classes() {
+            return Err(unknown("num_classes", "networks that tell classes apart"));
+        }
         let mut input = self.input;
         if let Some(side) = options.input_side {
             if !self.any_side && input[1..] != [side, side] {
@@ -102,7 +110,10 @@ impl Network {
         }
         let classes = options.num_classes.unwrap_or(self.classes);
         Ok(Settings {
-            classes: self.in_range("num_classes", classes, MAX_CLASSES)?,
+            classes: match self.tells_classes() {
+                true => self.in_range("num_classes", classes, MAX_CLASSES)?,
+                false => 0,
+            },
             input,
             transform_input: options.transform_input,
             k: match options.k.or(self.k) {

@@ -13,7 +13,7 @@ use rankfold_report::Goal;
 use rankfold_torch::{TorchProbe, check_finite};
 use serde_json::{Map, Value, json};
 
-use crate::accuracy::{self, Scores};
+use crate::accuracy::{self, Measured, Scores};
 use crate::args::{DeviceArgs, ModelArgs, SimplifyArgs};
 use crate::background::{self, Background};
 use crate::budget::BudgetArgs;
@@ -474,7 +474,7 @@ impl Compress {
         Ok(Side {
             cost,
             file_bytes,
-            scores: self.scores(graph)?,
+            measured: self.scores(graph)?.map(Measured::Classes),
         })
     }
 

@@ -1,15 +1,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rankfold_compress::Plan;
 use rankfold_data::Split;
 use rankfold_finetune::{Recipe, Stage};
-use serde_json::Value;
 
 use crate::args::{ArchArgs, DataArgs, ModelArgs};
 use crate::failure::{Failure, Outcome};
 use crate::model::{Loaded, load};
-use crate::trained::{Finish, RunArgs};
+use crate::trained::{Finish, RunArgs, previous_plan};
 use crate::training::{Choice, Material, RecipeArg, Training, weights_hash};
 
 /// Train a model that is there already, compressed or not
@@ -88,7 +86,7 @@ impl Finetune {
             &plan,
             &graduate,
             (choice, &recipe, &material),
-            |graph| crate::accuracy::on(graph, &self.data, &self.split, device),
+            |graph| crate::accuracy::at(recipe.aim, graph, &self.data, &self.split, device),
         )
     }
 
@@ -105,11 +103,4 @@ impl Finetune {
         };
         load(path, &arch).map(Some)
     }
-}
-
-/// The plan by which the model was compressed, or one that changes nothing.
-fn previous_plan(loaded: &Loaded, seed: u64) -> Plan {
-    let stored = loaded.record.get("plan").cloned().unwrap_or(Value::Null);
-    serde_json::from_value(stored)
-        .unwrap_or_else(|_| Plan::new(&loaded.graph, "nothing".to_owned(), seed))
 }

@@ -11,6 +11,7 @@ pub(crate) mod fresh;
 mod inspect;
 mod man;
 mod plan;
+mod prune;
 mod report;
 mod sweep;
 mod train;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Plan(Box<plan::PlanCommand>),
     Sweep(Box<sweep::SweepCommand>),
     Finetune(Box<finetune::Finetune>),
+    Prune(Box<prune::Prune>),
     Train(Box<train::Train>),
     Inspect(inspect::Inspect),
     Eval(eval::Eval),
@@ -47,6 +49,7 @@ impl Command {
             Self::Plan(command) => command.run(),
             Self::Sweep(command) => command.run(),
             Self::Finetune(command) => command.run(),
+            Self::Prune(command) => command.run(),
             Self::Train(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Eval(command) => command.run(),

@@ -75,7 +75,7 @@ impl Train {
             &plan,
             &graduate,
             (Choice::Best, &recipe, &material),
-            |graph| crate::accuracy::on(graph, &self.data, &self.split, device),
+            |graph| crate::accuracy::at(recipe.aim, graph, &self.data, &self.split, device),
         )
     }
 
@@ -92,7 +92,8 @@ impl Train {
             return Err(Failure::usage("training needs data")
                 .hint("give --data KIND:PATH, or --data shapes"));
         };
-        if self.num_classes.is_some() {
+        let numbers = !rankfold_zoo::find(&self.network)?.tells_classes();
+        if self.num_classes.is_some() || numbers {
             return Ok(graph);
         }
         let data = crate::data::unchecked(spec, &graph, &self.data.how, &self.split)?;

@@ -37,7 +37,10 @@ impl Zoo {
             vec![
                 entry.name.to_owned(),
                 shape(&entry.input),
-                entry.classes.to_string(),
+                match entry.classes {
+                    0 => String::new(),
+                    classes => classes.to_string(),
+                },
                 entry.about.to_owned(),
             ]
         });

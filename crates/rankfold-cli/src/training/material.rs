@@ -1,10 +1,11 @@
 //! What is learnt from, and what epochs are judged by.
 
 use rankfold_data::{Augment, DataSpec, Dataset, Loader, LoaderOptions, Split};
-use rankfold_finetune::Recipe;
+use rankfold_finetune::{Aim, Recipe};
 use rankfold_graph::Graph;
 
-use super::options::{AugmentArg, TrainingArgs};
+use super::options::TrainingArgs;
+use super::parse::AugmentArg;
 use crate::args::{DataArgs, PreparationArgs};
 use crate::data;
 use crate::failure::{Failure, Outcome};
@@ -20,6 +21,8 @@ pub(crate) struct Material {
 
 /// Inputs held back to choose by: a share of those that are learnt from, up to a number.
 const HELD_BACK: (f64, usize) = (0.05, 2000);
+/// Inputs that run at once where nothing is learnt.
+const BATCH: usize = 250;
 
 impl Material {
     /// The data of a training; what is reported on, if anything, is not to be chosen on.
@@ -30,10 +33,7 @@ impl Material {
         reported: Option<&Split>,
         seed: u64,
     ) -> Outcome<Self> {
-        let Some(spec) = &data_args.data else {
-            return Err(Failure::usage("training needs data")
-                .hint("give --data KIND:PATH, or --data shapes"));
-        };
+        let spec = required(data_args)?;
         let how = &data_args.how;
         let all = data::open(spec, graph, how, &args.train_split, None)?;
         let (learnt, judged, chosen_on) = match &args.choose {
@@ -78,14 +78,15 @@ impl Material {
         };
         Ok(Self {
             lessons: Loader::new(learnt, options)?,
-            exam: data::loader(graph, judged, how, 250)?,
+            exam: data::loader(graph, judged, how, BATCH)?,
             chosen_on,
         })
     }
 
     /// An error where the recipe reads labels and there are none.
     pub(crate) fn check_labels(&self, recipe: &Recipe) -> Outcome {
-        if recipe.label_weight > 0.0 && !self.lessons.dataset().labelled() {
+        let reads_labels = recipe.label_weight > 0.0 && recipe.aim == Aim::Classes;
+        if reads_labels && !self.lessons.dataset().labelled() {
             return Err(
                 Failure::usage("this training reads labels, and the data have none")
                     .hint("learn from a teacher instead, or give labelled data"),
@@ -108,6 +109,30 @@ impl Material {
             self.chosen_on
         )
     }
+}
+
+/// Some of what is learnt from, as it is and in order.
+pub(crate) fn sample(
+    args: &TrainingArgs,
+    data_args: &DataArgs,
+    graph: &Graph,
+    most: usize,
+) -> Outcome<Loader> {
+    let how = &data_args.how;
+    let inputs = data::open(
+        required(data_args)?,
+        graph,
+        how,
+        &args.train_split,
+        Some(most),
+    )?;
+    data::loader(graph, inputs, how, BATCH)
+}
+
+fn required(data_args: &DataArgs) -> Outcome<&DataSpec> {
+    let missing = Failure::usage("training needs data");
+    let hint = "give --data KIND:PATH, or --data shapes";
+    data_args.data.as_ref().ok_or_else(|| missing.hint(hint))
 }
 
 /// An error where two splits share items.

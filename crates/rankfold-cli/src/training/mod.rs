@@ -3,6 +3,7 @@
 mod material;
 mod options;
 mod outcome;
+mod parse;
 mod telling;
 
 use std::path::PathBuf;
@@ -16,15 +17,15 @@ use self::telling::Telling;
 use crate::failure::Outcome;
 use crate::interrupt;
 
-pub(crate) use self::material::Material;
-pub(crate) use self::options::{RecipeArg, TrainingArgs};
+pub(crate) use self::material::{Material, sample};
+pub(crate) use self::options::{RecipeArg, TrainingArgs, at_least_zero};
 pub(crate) use self::outcome::{Choice, account, epochs};
 
 /// A course with all that is needed to go through it.
 pub(crate) struct Training<'a> {
     pub(crate) args: &'a TrainingArgs,
     /// What the metrics call the network.
-    pub(crate) network: &'static str,
+    pub(crate) network: &'a str,
     /// What the progress bar says is done.
     pub(crate) doing: &'static str,
     pub(crate) stages: &'a [Stage],

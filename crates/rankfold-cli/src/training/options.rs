@@ -1,14 +1,14 @@
 //! The options of training, and the recipe that they make.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use rankfold_data::{Augment, Crop, Split};
-use rankfold_finetune::{Fall, Freeze, Length, Method, Recipe};
+use rankfold_data::Split;
+use rankfold_finetune::{Aim, Freeze, Length, Method, Penalty, Recipe};
 use rankfold_graph::DType;
 use rankfold_torch::Device;
 
+use super::parse::{AugmentArg, FallArg};
 use crate::failure::{Failure, Outcome};
 
 /// How a network is trained, where that is not as the recipe says.
@@ -54,6 +54,19 @@ pub(crate) struct TrainingArgs {
     /// Weight decay of kernels
     #[arg(long, value_name = "DECAY")]
     decay: Option<f64>,
+
+    /// Weight of the magnitudes of all kernels in the loss
+    #[arg(long, value_name = "WEIGHT")]
+    l1: Option<f64>,
+
+    /// Weight of half the squares of all kernels in the loss
+    #[arg(long, value_name = "WEIGHT")]
+    l2: Option<f64>,
+
+    /// What outputs are compared with: classes (labels), or numbers by mse or its root rmse: the data's
+    /// targets or, where they have none, the inputs themselves
+    #[arg(long, value_enum, default_value = "classes", value_name = "WHAT")]
+    loss: LossArg,
 
     /// The longest gradient; 0 for any
     #[arg(long, value_name = "LENGTH")]
@@ -127,6 +140,26 @@ enum OptimizerArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LossArg {
+    /// Cross-entropy of the labels
+    Classes,
+    /// The mean squared error
+    Mse,
+    /// The root of the mean squared error of a batch
+    Rmse,
+}
+
+impl From<LossArg> for Aim {
+    fn from(arg: LossArg) -> Self {
+        match arg {
+            LossArg::Classes => Self::Classes,
+            LossArg::Mse => Self::MeanSquare,
+            LossArg::Rmse => Self::RootMeanSquare,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum StatisticsArg {
     /// Those of the batch; running ones follow
     Batch,
@@ -164,57 +197,6 @@ impl From<FreezeArg> for Freeze {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct FallArg(Fall);
-
-impl FromStr for FallArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || "expected cosine, constant or steps:EPOCHS:FACTOR".to_owned();
-        Ok(Self(match text {
-            "cosine" => Fall::Cosine,
-            "constant" => Fall::Never,
-            steps => {
-                let steps = steps.strip_prefix("steps:").ok_or_else(expected)?;
-                let (every, factor) = steps.split_once(':').ok_or_else(expected)?;
-                let every: usize = every.parse().map_err(|_| expected())?;
-                let factor: f64 = factor.parse().map_err(|_| expected())?;
-                if every == 0 || !(factor > 0.0 && factor <= 1.0) {
-                    return Err("expected at least one epoch, and a factor in (0, 1]".to_owned());
-                }
-                Fall::Steps { every, factor }
-            }
-        }))
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum AugmentArg {
-    Usual,
-    Own(Augment),
-}
-
-impl FromStr for AugmentArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "usual" {
-            return Ok(Self::Usual);
-        }
-        let mut own = Augment::NONE;
-        for part in text.split(',').filter(|&part| part != "none") {
-            match part {
-                "flip" => own.flip = true,
-                "crop" => own.crop = Crop::Padded(4),
-                "resized-crop" => own.crop = Augment::IMAGENET.crop,
-                _ => return Err("expected usual, none, flip, crop or resized-crop".to_owned()),
-            }
-        }
-        Ok(Self::Own(own))
-    }
-}
-
 impl TrainingArgs {
     /// The recipe, from `base` where nothing else was asked for.
     pub(crate) fn recipe(&self, base: Recipe, seed: u64, device: Device) -> Outcome<Recipe> {
@@ -243,12 +225,8 @@ impl TrainingArgs {
                 }
             }
         }
-        let positive = |option: &str, given: Option<f64>, own: &mut f64| -> Outcome {
-            if let Some(given) = given {
-                *own = at_least_zero(option, given)?;
-            }
-            Ok(())
-        };
+        recipe.aim = self.loss.into();
+        recipe.penalty = self.penalty()?;
         positive("--rate", self.rate, &mut recipe.rate)?;
         positive("--factor-rate", self.factor_rate, &mut recipe.factor_rate)?;
         positive("--decay", self.decay, &mut recipe.decay)?;
@@ -293,6 +271,23 @@ impl TrainingArgs {
         Ok(recipe)
     }
 
+    fn penalty(&self) -> Outcome<Penalty> {
+        let mut penalty = Penalty::default();
+        positive("--l1", self.l1, &mut penalty.l1)?;
+        positive("--l2", self.l2, &mut penalty.l2)?;
+        Ok(penalty)
+    }
+
+    /// True where there are to be no epochs at all.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.epochs == Some(0)
+    }
+
+    /// What outputs are compared with.
+    pub(crate) fn aim(&self) -> Aim {
+        self.loss.into()
+    }
+
     pub(crate) fn freeze(&self) -> Freeze {
         self.freeze.into()
     }
@@ -302,7 +297,14 @@ impl TrainingArgs {
     }
 }
 
-fn at_least_zero(option: &str, given: f64) -> Outcome<f64> {
+fn positive(option: &str, given: Option<f64>, own: &mut f64) -> Outcome {
+    if let Some(given) = given {
+        *own = at_least_zero(option, given)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn at_least_zero(option: &str, given: f64) -> Outcome<f64> {
     match given.is_finite() && given >= 0.0 {
         true => Ok(given),
         false => Err(Failure::usage(format!(

@@ -148,6 +148,9 @@ fn epoch_line(epoch: &Epoch) -> String {
         if let Some((accuracy, error)) = mark.accuracy() {
             parts.push(format!("accuracy {accuracy:.2} ± {error:.2} %"));
         }
+        if let (None, Some(error)) = (mark.correct, mark.loss) {
+            parts.push(format!("error {error:.4}"));
+        }
         if let Some(divergence) = mark.divergence {
             parts.push(format!("divergence {divergence:.4}"));
         }

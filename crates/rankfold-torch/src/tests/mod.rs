@@ -8,6 +8,7 @@ mod fusion;
 mod metrics;
 mod ops;
 mod pools;
+mod pruning;
 mod simplify;
 mod training;
 

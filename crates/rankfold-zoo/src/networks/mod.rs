@@ -3,6 +3,7 @@
 mod alexnet;
 mod caffe;
 mod calli;
+mod calli_pruned;
 mod cifar_resnet;
 mod googlenet;
 mod lenet;
@@ -28,6 +29,7 @@ pub(crate) const FAMILIES: &[&[Network]] = &[
     caffe::NETWORKS,
     lightlayers::NETWORKS,
     calli::NETWORKS,
+    calli_pruned::NETWORKS,
 ];
 
 type Built = Result<ValueId, GraphError>;

@@ -1,0 +1,122 @@
+"""The two pruning experiments of Çallı (2017) whose smallest network is known.
+
+    python3 benches/prune.py RANKFOLD [--only PATTERN] [--seeds N] [--folder FOLDER]
+
+needs RANKFOLD_DATA. `sum`: 1000 hidden nodes learn to add two numbers, of which one node is enough.
+`autoencoder`: MNIST through 1-32-64-32-1 channels, once pruned and once only trained, for as many epochs
+as all cycles together. Every result goes to benches/results/prune.json as soon as it is there; what is
+there is not run again, and a run that was stopped goes on from its last checkpoint in FOLDER
+(target/prune).
+"""
+
+import argparse
+import datetime
+import fnmatch
+import json
+import os
+import pathlib
+import platform
+import random
+import shlex
+import shutil
+import struct
+import subprocess
+import sys
+from array import array
+
+RESULTS = pathlib.Path(__file__).parent / "results" / "prune.json"
+SAMPLES = 1_000_000
+TRAINING = ["--loss", "rmse", "--optimizer", "sgd", "--momentum", "0.9", "--warm-up", "0"]
+CYCLES = {
+    "sum": [
+        *["--nodes", "activation-count", "--rule", "thesis", "--distort", "1"],
+        *["--cycles", "60", "--patience", "8", "--tolerance", "0.02"],
+        *["--rate", "0.01", "--schedule", "constant", "--batch", "1000", "--epochs", "1"],
+    ],
+    "autoencoder": [
+        *["--nodes", "activation-variance", "--deviations", "1", "--l2", "0.01"],
+        *["--cycles", "30", "--tolerance", "0.02"],
+        *["--rate", "0.01", "--batch", "128", "--epochs", "2"],
+    ],
+}
+
+
+def write_sums(path):
+    """A million pairs of numbers and their sums, as a safetensors file."""
+    draw = random.Random(0)
+    pairs = array("f", (draw.gauss(1, 0.3) for _ in range(2 * SAMPLES)))
+    sums = array("f", (pairs[2 * i] + pairs[2 * i + 1] for i in range(SAMPLES)))
+    header = {
+        "input": {"dtype": "F32", "shape": [SAMPLES, 2, 1, 1], "data_offsets": [0, 8 * SAMPLES]},
+        "targets": {"dtype": "F32", "shape": [SAMPLES, 1], "data_offsets": [8 * SAMPLES, 12 * SAMPLES]},
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + pairs.tobytes() + sums.tobytes())
+
+
+def run(command):
+    done = subprocess.run(command, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        sys.exit(f"failed with {done.returncode}: {shlex.join(command)}")
+
+
+def pruned(arguments, name, data, seed, out):
+    options = [f"zoo:calli-{name}", *CYCLES[name], *TRAINING, "--no-teacher", "--seed", str(seed)]
+    run([arguments.binary, "prune", *options, "--data", data, "-o", str(out)])
+    report = json.loads((out / "report.json").read_text())
+    nodes = report["adjustments"]["nodes"]
+    metrics = (json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
+    return {
+        "options": options,
+        "channels": {layer["name"]: layer["channels"] for layer in nodes["layers"]},
+        "parameters": [report[side]["parameters"] for side in ("before", "after")],
+        "rmse": report["after"]["rmse"],
+        "cycles": len(nodes["cycles"]),
+        "left": [cycle["left"] for cycle in nodes["cycles"]],
+        "epochs": sum(1 for line in metrics if line["epoch"] > 0),
+    }
+
+
+def unpruned(arguments, name, data, seed, epochs, out):
+    """The error of the whole network after as many epochs, by the same recipe."""
+    given = iter(CYCLES[name])
+    kept = {"--rate", "--schedule", "--batch", "--l2"}
+    recipe = [word for option in given for value in [next(given)] if option in kept for word in (option, value)]
+    options = [f"calli-{name}", *recipe, *TRAINING, "--epochs", str(epochs), "--seed", str(seed)]
+    run([arguments.binary, "train", *options, "--data", data, "-o", str(out)])
+    return json.loads((out / "report.json").read_text())["after"]["rmse"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("binary")
+    parser.add_argument("--only", default="*", metavar="PATTERN")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("target/prune"))
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    sums = arguments.folder / "sums.safetensors"
+    if not sums.exists():
+        write_sums(sums)
+    data = {"sum": f"tensors:{sums}", "autoencoder": f"mnist:{os.environ['RANKFOLD_DATA']}"}
+    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
+    for name in CYCLES:
+        for seed in range(arguments.seeds):
+            key = f"{name}, seed {seed}"
+            if key in stored["rows"] or not fnmatch.fnmatch(key, arguments.only):
+                continue
+            out = arguments.folder / f"{name}-{seed}"
+            row = pruned(arguments, name, data[name], seed, out)
+            shutil.rmtree(out)
+            row["unpruned_rmse"] = unpruned(arguments, name, data[name], seed, row["epochs"], out)
+            shutil.rmtree(out)
+            stored["rows"][key] = row
+            stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
+            stored["date"] = datetime.date.today().isoformat()
+            RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+            widths = "-".join(str(after) for _, after in row["channels"].values())
+            print(f"{key}: {widths}, RMSE {row['rmse']:.4f}, unpruned {row['unpruned_rmse']:.4f}", flush=True)
+
+
+main()

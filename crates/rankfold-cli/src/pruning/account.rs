@@ -1,0 +1,102 @@
+//! What the report says of pruning.
+
+use std::fmt;
+
+use rankfold_compress::{Channels, LayerChannels, LayerZeros};
+use rankfold_graph::Graph;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::cycles::Pruned;
+use crate::output::{grouped, percent};
+
+/// What a cycle did.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Cycle {
+    #[serde(rename = "cycle")]
+    pub(super) number: usize,
+    /// Channels removed and left.
+    pub(super) removed: usize,
+    pub(super) left: usize,
+    /// Divergence from the teacher, or the loss, on inputs that are not learnt from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<f64>,
+    /// False where it was taken back.
+    pub(super) taken: bool,
+}
+
+impl fmt::Display for Cycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            number,
+            removed,
+            left,
+            ..
+        } = self;
+        write!(f, "cycle {number}: {removed} channels removed, {left} left")?;
+        if let Some(error) = self.error {
+            write!(f, ", error {error:.4}")?;
+        }
+        match self.taken {
+            true => Ok(()),
+            false => f.write_str(": taken back"),
+        }
+    }
+}
+
+/// What happened to a layer.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    /// Before and after.
+    channels: [usize; 2],
+    /// Why all of them stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stays: Option<String>,
+}
+
+/// What cycles did to a network, and to its layers.
+pub(crate) fn account(start: &Graph, pruned: &Pruned) -> Value {
+    let before = Channels::of(start);
+    let after = Channels::of(&pruned.graph);
+    let layers = before.widths().zip(after.widths());
+    let rows = layers.map(|((name, before), (_, after))| Row {
+        name: name.to_owned(),
+        channels: [before, after],
+        stays: why(&pruned.layers, name),
+    });
+    json!({
+        "cycles": pruned.cycles,
+        "layers": rows.collect::<Vec<_>>(),
+    })
+}
+
+fn why(layers: &[LayerChannels], name: &str) -> Option<String> {
+    let layer = layers.iter().find(|layer| layer.name == name)?;
+    layer.obstacle.as_ref().map(ToString::to_string)
+}
+
+/// What became of the weights of all layers.
+pub(crate) fn connections(layers: &[LayerZeros]) -> Value {
+    let rows = layers.iter().map(|layer| {
+        json!({
+            "name": layer.name,
+            "weights": layer.weights,
+            "zeros": layer.zeros,
+            "threshold": layer.threshold,
+        })
+    });
+    rows.collect()
+}
+
+/// Zeros of all layers together, in words.
+pub(crate) fn zeros_line(layers: &[LayerZeros]) -> String {
+    let weights: usize = layers.iter().map(|layer| layer.weights).sum();
+    let zeros: usize = layers.iter().map(|layer| layer.zeros[1]).sum();
+    format!(
+        "{} of {} weights are zero ({} %)",
+        grouped(zeros as u64),
+        grouped(weights as u64),
+        percent(zeros as u64, weights as u64)
+    )
+}

@@ -1,0 +1,253 @@
+//! Train, look at activations, remove channels, until nothing goes.
+
+use rankfold_compress::{Activity, Channels, Criterion, LayerChannels};
+use rankfold_data::Loader;
+use rankfold_finetune::{Recipe, Stage, distorted};
+use rankfold_graph::{CostModel, Graph};
+use rankfold_torch::{Device, activity};
+use serde_json::Value;
+
+use super::account::Cycle;
+use super::options::CycleArgs;
+use crate::failure::{Failure, Outcome};
+use crate::folder::OutFolder;
+use crate::interrupt;
+use crate::output::note;
+use crate::progress;
+use crate::training::{Choice, Material, Training, TrainingArgs, account, weights_hash};
+
+/// Cycles that are ready to run.
+pub(crate) struct Cycles<'a> {
+    pub(crate) args: &'a CycleArgs,
+    pub(crate) criterion: Criterion,
+    /// None where nothing is learnt, and channels are removed once.
+    pub(crate) school: Option<School<'a>>,
+    /// What activations are judged by.
+    pub(crate) samples: Loader,
+    pub(crate) device: Device,
+    pub(crate) seed: u64,
+}
+
+/// How, from what and from whom a network learns.
+pub(crate) struct School<'a> {
+    pub(crate) args: &'a TrainingArgs,
+    pub(crate) recipe: &'a Recipe,
+    pub(crate) material: Material,
+    pub(crate) teacher: Option<&'a Graph>,
+    pub(crate) out: &'a OutFolder,
+}
+
+/// What cycles come to.
+pub(crate) struct Pruned {
+    pub(crate) graph: Graph,
+    /// The network of the last epoch, where another is used.
+    pub(crate) last: Option<Graph>,
+    /// What the report says of its training.
+    pub(crate) training: Option<Value>,
+    pub(crate) cycles: Vec<Cycle>,
+    /// What the last look at activations would do, with what stands in the way.
+    pub(crate) layers: Vec<LayerChannels>,
+}
+
+/// A network with what is known of it after its training.
+#[derive(Clone)]
+struct Pupil {
+    graph: Graph,
+    last: Option<Graph>,
+    training: Option<Value>,
+    /// Divergence from the teacher, or the loss, on inputs that are not learnt from.
+    error: Option<f64>,
+}
+
+/// A network with channels removed.
+struct Cut {
+    graph: Graph,
+    layers: Vec<LayerChannels>,
+}
+
+impl Cut {
+    /// Channels removed and left.
+    fn counts(&self) -> [usize; 2] {
+        let left: usize = self.layers.iter().map(|layer| layer.kept.len()).sum();
+        let before: usize = self.layers.iter().map(|layer| layer.before).sum();
+        [before - left, left]
+    }
+}
+
+impl Pupil {
+    fn untaught(graph: Graph) -> Self {
+        Self {
+            graph,
+            last: None,
+            training: None,
+            error: None,
+        }
+    }
+
+    /// Whether this one is smaller, or as small and better.
+    fn beats(&self, other: &Self) -> bool {
+        let size = |pupil: &Self| {
+            pupil
+                .graph
+                .cost(CostModel::True)
+                .map(|cost| cost.parameters)
+        };
+        let better = self
+            .error
+            .zip(other.error)
+            .is_none_or(|(own, other)| own < other);
+        size(self) < size(other) || size(self) == size(other) && better
+    }
+}
+
+impl Cycles<'_> {
+    /// An error where no channel of a network can go.
+    pub(crate) fn check(graph: &Graph) -> Outcome {
+        if !Channels::of(graph).sites().is_empty() {
+            return Ok(());
+        }
+        let failure = Failure::usage("no channel of this model can be removed");
+        let channels = Channels::of(graph);
+        let outcome = channels.outcome(&Default::default());
+        Err(
+            match outcome.iter().find_map(|l| Some((l, l.obstacle.as_ref()?))) {
+                Some((layer, why)) => failure.hint(format!(
+                    "channels go where an activation follows a layer; those of `{}` stay: {why}",
+                    layer.name
+                )),
+                None => failure.hint("it has no convolution and no linear layer"),
+            },
+        )
+    }
+
+    /// Goes through all cycles.
+    pub(crate) fn run(&self, start: &Graph) -> Outcome<Pruned> {
+        let mut now = self.first(start)?;
+        let most = now.error.zip(self.args.tolerance);
+        let most = most.map_or(f64::INFINITY, |(error, more)| error + more);
+        let (mut best, mut cycles, mut vain) = (now.clone(), Vec::new(), 0);
+        let mut layers = Vec::new();
+        for number in 1..=self.args.cycles.get() {
+            let cut = self.cut(&now.graph)?;
+            let [removed, left] = cut.counts();
+            layers = cut.layers;
+            let again = self.args.distort.is_some();
+            if removed == 0 && !again {
+                note(format!("cycle {number}: nothing goes"));
+                break;
+            }
+            let next = self.after(cut.graph, number)?;
+            let taken = next.error.is_none_or(|error| error <= most);
+            let cycle = Cycle {
+                number,
+                removed,
+                left,
+                error: next.error,
+                taken,
+            };
+            note(&cycle);
+            cycles.push(cycle);
+            vain = if removed > 0 && taken { 0 } else { vain + 1 };
+            if taken {
+                now = next;
+                if now.beats(&best) {
+                    best = now.clone();
+                }
+            }
+            if self.school.is_none() || vain > self.args.patience {
+                break;
+            }
+        }
+        Ok(Pruned {
+            graph: best.graph,
+            last: best.last,
+            training: best.training,
+            cycles,
+            layers,
+        })
+    }
+
+    /// The network that is looked at first. A model that is its own teacher has nothing to learn yet.
+    fn first(&self, start: &Graph) -> Outcome<Pupil> {
+        match &self.school {
+            None => Ok(Pupil::untaught(start.clone())),
+            Some(school) if school.teacher.is_some() && school.recipe.penalty.is_none() => {
+                Ok(Pupil {
+                    error: Some(0.0),
+                    ..Pupil::untaught(start.clone())
+                })
+            }
+            Some(school) => school.taught(start, "before"),
+        }
+    }
+
+    /// The network without the channels that go.
+    fn cut(&self, graph: &Graph) -> Outcome<Cut> {
+        let channels = Channels::of(graph);
+        let seen = self.look(graph, &channels)?;
+        let selection = channels.select(self.criterion, &seen);
+        Ok(Cut {
+            graph: channels.without(&selection)?,
+            layers: channels.outcome(&selection),
+        })
+    }
+
+    fn look(&self, graph: &Graph, channels: &Channels<'_>) -> Outcome<Activity> {
+        let inputs = self.samples.dataset().len();
+        let bar = progress::bar("looking", inputs as u64);
+        let batches = self.samples.epoch(0, 0)?;
+        let seen = activity(graph, &channels.sites(), self.device, batches, |done| {
+            bar.set_position(done as u64);
+            interrupt::flow()
+        });
+        bar.finish_and_clear();
+        Ok(seen?)
+    }
+
+    /// A network after its distortion and training.
+    fn after(&self, graph: Graph, number: usize) -> Outcome<Pupil> {
+        let Some(school) = &self.school else {
+            return Ok(Pupil::untaught(graph));
+        };
+        let graph = match self.args.distort {
+            None => graph,
+            Some(share) => distorted(&graph, share, self.seed.wrapping_add(number as u64))?,
+        };
+        school.taught(&graph, &format!("cycle {number}"))
+    }
+}
+
+impl School<'_> {
+    fn taught(&self, graph: &Graph, name: &str) -> Outcome<Pupil> {
+        let mut identity = vec![("model", weights_hash(graph))];
+        if let Some(teacher) = self.teacher {
+            identity.push(("teacher", weights_hash(teacher)));
+        }
+        let training = Training {
+            args: self.args,
+            network: name,
+            doing: "training",
+            stages: &[Stage::training()],
+            decomposed: &[],
+            teacher: self.teacher,
+            material: &self.material,
+            recipe: self.recipe,
+            folder: self.out.course(&name.replace(' ', "-")),
+            metrics: self.out.file("metrics.jsonl"),
+            identity,
+        };
+        let graduate = training.go_through(graph, |graph, _| Ok(graph.clone()))?;
+        let choice = Choice::of(self.args, self.teacher.is_some());
+        let (graph, epoch) = choice.take(&graduate);
+        let epochs = graduate.stages.last().map(|stage| &stage.epochs[..]);
+        let epochs = epochs.unwrap_or_default();
+        let chosen = epoch.map_or(epochs.last(), |epoch| epochs.get(epoch));
+        let mark = chosen.and_then(|epoch| epoch.mark);
+        Ok(Pupil {
+            graph,
+            last: epoch.map(|_| graduate.last.clone()),
+            training: Some(account(&graduate, self.recipe, &self.material, epoch)),
+            error: mark.and_then(|mark| mark.divergence.or(mark.loss)),
+        })
+    }
+}

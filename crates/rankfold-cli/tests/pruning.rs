@@ -1,0 +1,220 @@
+//! Pruning by the command line: what goes, what is told, what is refused.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use rankfold_formats::{SaveOptions, StateDict, write_safetensors};
+use rankfold_graph::Tensor;
+use serde_json::Value;
+use support::{json, json_file, listing, onnx_fixture, refused, succeeds};
+use tempfile::tempdir;
+
+/// `rankfold` and its arguments, separated by spaces.
+fn prune(arguments: &str, folder: &Path) -> (String, String) {
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    succeeds(&[&["prune"], &arguments[..]].concat(), folder)
+}
+
+fn report(folder: &Path) -> Value {
+    json_file(&folder.join("report.json"))
+}
+
+/// What the report says of a layer.
+fn layer<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let layers = report["adjustments"]["nodes"]["layers"].as_array().unwrap();
+    layers.iter().find(|layer| layer["name"] == name).unwrap()
+}
+
+/// Pairs of numbers and their sums, as targets.
+fn sums(path: &Path) {
+    let count = 1200;
+    let number = |i: usize| ((i * 7919) % 1000) as f32 / 500.0;
+    let pairs: Vec<f32> = (0..2 * count).map(number).collect();
+    let sums = pairs.chunks(2).map(|pair| pair[0] + pair[1]).collect();
+    let mut tensors = StateDict::new();
+    let mut insert = |name: &str, shape: Vec<usize>, values| {
+        let tensor = Tensor::from_f32(shape, values).unwrap();
+        tensors.insert(name.to_owned(), tensor).unwrap();
+    };
+    insert("input", vec![count, 2, 1, 1], pairs);
+    insert("targets", vec![count, 1], sums);
+    write_safetensors(path, &tensors, &SaveOptions::default()).unwrap();
+}
+
+#[test]
+fn channels_go_without_training_and_all_commands_read_the_result() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let options = "zoo:resnet20 --nodes activation-variance --deviations 0.5 --data shapes \
+                   --epochs 0 --samples 64 --split test[:64] -o small";
+    let (totals, said) = prune(options, folder);
+    assert!(totals.contains("parameters") && totals.contains("% removed"));
+    assert!(said.contains("cycle 1: "), "{said}");
+    let report = report(&folder.join("small"));
+    let [before, after] = ["before", "after"].map(|side| report[side]["parameters"].as_u64());
+    assert!(after < before);
+    let first = layer(&report, "layer1.0.conv1");
+    let [old, new] = [0, 1].map(|side| first["channels"][side].as_u64().unwrap());
+    assert!(old == 16 && new < 16, "{first}");
+    assert_eq!(
+        layer(&report, "fc")["stays"],
+        "they are an output of the model"
+    );
+    // What a sum joins has as many channels.
+    let width = |name: &str| layer(&report, name)["channels"].clone();
+    assert_eq!(width("conv1"), width("layer1.0.conv2"));
+    let inspected = json(&["inspect", "small", "--json"], folder);
+    assert_eq!(
+        inspected["total"]["parameters"].as_u64(),
+        after,
+        "{inspected}"
+    );
+    succeeds(
+        &["eval", "small", "--data", "shapes", "--split", "test[:32]"],
+        folder,
+    );
+    let again = [
+        "compress",
+        "small",
+        "--params-removed",
+        "20%",
+        "-o",
+        "smaller",
+    ];
+    succeeds(&again, folder);
+    prune("small --connections -o sparse", folder);
+}
+
+#[test]
+fn cycles_train_between_and_a_seed_gives_the_same_bytes() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    sums(&folder.join("sums.safetensors"));
+    let options = "zoo:calli-sum --nodes activation-count --rule thesis --loss rmse --no-teacher \
+                   --data tensors:sums.safetensors --optimizer sgd --rate 0.01 --l2 0.001 \
+                   --batch 100 --epochs 1 --cycles 2 --distort 1 --threads 1";
+    for out in ["a", "b"] {
+        prune(&format!("{options} -o {out}"), folder);
+    }
+    let bytes = |out: &str| fs::read(folder.join(out).join("last.safetensors"));
+    assert!(bytes("a").is_err());
+    let written = |out: &str| fs::read(folder.join(out).join("model.safetensors")).unwrap();
+    let weights = |out: &str| {
+        let bytes = written(out);
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        bytes[8 + header..].to_vec()
+    };
+    assert_eq!(weights("a"), weights("b"));
+    let report = report(&folder.join("a"));
+    assert!(report["after"]["rmse"].as_f64() < report["before"]["rmse"].as_f64());
+    let cycles = report["adjustments"]["nodes"]["cycles"].as_array().unwrap();
+    assert!(cycles[0]["removed"].as_u64() > Some(100), "{cycles:?}");
+    let metrics = fs::read_to_string(folder.join("a/metrics.jsonl")).unwrap();
+    for network in ["before", "cycle 1"] {
+        assert!(
+            metrics.contains(&format!("\"network\":\"{network}\"")),
+            "{metrics}"
+        );
+    }
+    assert_eq!(listing(folder), ["a", "b", "sums.safetensors"]);
+}
+
+#[test]
+fn the_model_as_it_was_teaches_what_is_left_of_it() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let options = "zoo:resnet20 --nodes activation-count --deviations 1 --data shapes \
+                   --train-split train[:128] --batch 32 --epochs 1 --cycles 1 --split test[:32] -o out";
+    let (_, said) = prune(options, folder);
+    assert!(said.contains("divergence"), "{said}");
+    let report = report(&folder.join("out"));
+    assert!(report["adjustments"]["training"]["epochs"].as_u64() == Some(1));
+    assert!(report["after"]["parameters"].as_u64() < report["before"]["parameters"].as_u64());
+}
+
+#[test]
+fn small_weights_become_zeros_without_data() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let (_, said) = prune("zoo:lenet5 --connections --threshold 0.5 -o out", folder);
+    assert!(said.contains("weights are zero"), "{said}");
+    let report = report(&folder.join("out"));
+    assert_eq!(
+        report["after"]["parameters"],
+        report["before"]["parameters"]
+    );
+    for layer in report["adjustments"]["connections"].as_array().unwrap() {
+        let weights = layer["weights"].as_f64().unwrap();
+        let zeros = layer["zeros"][1].as_f64().unwrap();
+        // Weights that are evenly spread lie below half their root mean square in √3 / 6 of all cases.
+        assert!((zeros / weights - 0.289).abs() < 0.1, "{layer}");
+    }
+}
+
+#[test]
+fn an_exported_model_comes_back_as_one() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let model = onnx_fixture("branches.onnx");
+    let inputs = onnx_fixture("branches.safetensors");
+    let options = format!(
+        "{} --nodes activation-variance --deviations 0 --data tensors:{} --epochs 0 -o out",
+        model.display(),
+        inputs.display()
+    );
+    prune(&options, folder);
+    let report = report(&folder.join("out"));
+    assert!(report["after"]["parameters"].as_u64() < report["before"]["parameters"].as_u64());
+    assert!(folder.join("out/model.onnx").exists());
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let refuse = |arguments: &str, code, texts: &[&str]| {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        refused(&[&["prune"], &arguments[..]].concat(), folder, code, texts);
+    };
+    refuse(
+        "zoo:lenet5 -o out",
+        2,
+        &["nothing to prune was named", "hint: give --nodes"],
+    );
+    let nodes = "zoo:lenet5 --nodes activation-count -o out";
+    refuse(nodes, 2, &["training needs data", "--data KIND:PATH"]);
+    refuse(&format!("{nodes} --data mnist:nowhere"), 4, &["nowhere"]);
+    refuse(&format!("{nodes} --patience 2"), 2, &["--distort"]);
+    refuse(&format!("{nodes} --distort -1"), 2, &["--distort"]);
+    let untrained = format!("{nodes} --data mnist:nowhere --epochs 0 --tolerance 0.1");
+    refuse(
+        &untrained,
+        2,
+        &["--tolerance is for training", "hint: leave it"],
+    );
+    refuse(
+        &format!("{nodes} --deviations=-1"),
+        2,
+        &["--deviations to be at least 0"],
+    );
+    refuse(
+        "zoo:lenet5 --connections --threshold=nan -o out",
+        2,
+        &["--threshold"],
+    );
+    refuse("zoo:lenet6 --connections -o out", 2, &["lenet5"]);
+    let attention = onnx_fixture("tied.onnx");
+    let nothing = format!(
+        "{} --nodes activation-count --epochs 0 --data shapes -o out",
+        attention.display()
+    );
+    refuse(&nothing, 2, &["no channel of this model can be removed"]);
+    let numbers =
+        "zoo:calli-autoencoder --nodes activation-count --no-teacher --data shapes -o out";
+    refuse(numbers, 2, &["expected"]);
+}

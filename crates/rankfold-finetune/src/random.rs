@@ -1,0 +1,103 @@
+//! Weights that are drawn anew or moved at random.
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use rankfold_compress::is_part_of;
+use rankfold_graph::{Graph, Op, Role, Tensor};
+
+use crate::error::{FinetuneError, Result};
+
+/// The same network with the factors of those layers drawn at random, as wide as they preserve the
+/// variance of what passes; biases stay.
+pub fn random_factors(graph: &Graph, layers: &[String], seed: u64) -> Result<Graph> {
+    let mut drawn = graph.clone();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for layer in layers {
+        let parts = graph.nodes().iter();
+        let parts = parts.filter(|node| node.name != *layer && is_part_of(&node.name, layer));
+        for (role, name) in parts.flat_map(|node| node.op.weights()) {
+            let Some(kernel) = graph.weights().get(name).filter(|_| role == Role::Kernel) else {
+                continue;
+            };
+            let count = kernel.len();
+            let inputs = count / kernel.shape().first().copied().unwrap_or(1).max(1);
+            // A uniform variable on [−w, w] has the variance w²/3.
+            let width = (3.0 / inputs.max(1) as f32).sqrt();
+            let values = (0..count).map(|_| width * (2.0 * rng.random::<f32>() - 1.0));
+            replace(&mut drawn, name, values.collect())?;
+        }
+    }
+    Ok(drawn)
+}
+
+/// The same network with the kernels and biases of all layers moved at random: each number by a normal
+/// one times `share` of the root mean square of its kernel or bias.
+pub fn distorted(graph: &Graph, share: f64, seed: u64) -> Result<Graph> {
+    let mut moved = graph.clone();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let layers = graph.nodes().iter();
+    let layers =
+        layers.filter(|node| matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_)));
+    for (_, name) in layers.flat_map(|node| node.op.weights()) {
+        let Some(weight) = graph.weights().get(name) else {
+            continue;
+        };
+        let mut values = weight.to_f32().map_err(broken(name))?.into_owned();
+        let squares: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum();
+        let width = share * (squares / values.len().max(1) as f64).sqrt();
+        for value in &mut values {
+            let drawn: f64 = StandardNormal.sample(&mut rng);
+            *value += (width * drawn) as f32;
+        }
+        replace(&mut moved, name, values)?;
+    }
+    Ok(moved)
+}
+
+/// Gives a weight other values in its own type.
+fn replace(graph: &mut Graph, name: &str, values: Vec<f32>) -> Result<()> {
+    let Some(old) = graph.weights().get(name) else {
+        return Ok(());
+    };
+    let tensor = Tensor::from_f32(old.shape().to_vec(), values)
+        .and_then(|tensor| tensor.to_float_dtype(old.dtype()))
+        .map_err(broken(name))?;
+    let done = graph.set_weight(name, tensor);
+    done.map_err(|source| FinetuneError::Torch(source.into()))
+}
+
+fn broken(name: &str) -> impl Fn(rankfold_graph::TensorError) -> rankfold_torch::TorchError + '_ {
+    |source| rankfold_torch::TorchError::Tensor {
+        name: name.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rankfold_zoo::{Options, build};
+
+    #[test]
+    fn distortion_has_the_width_asked_for_and_follows_the_seed() {
+        let graph = build("lenet5", &Options::default()).unwrap();
+        let values = |graph: &Graph| {
+            let weight = graph.weights().get("fc1.weight").unwrap();
+            weight.to_f32().unwrap().to_vec()
+        };
+        let mean_square = |values: &mut dyn Iterator<Item = f32>| {
+            let squares: Vec<f64> = values.map(|v| f64::from(v).powi(2)).collect();
+            squares.iter().sum::<f64>() / squares.len() as f64
+        };
+        let moved = distorted(&graph, 0.5, 1).unwrap();
+        let (old, new) = (values(&graph), values(&moved));
+        let step = mean_square(&mut old.iter().zip(&new).map(|(a, b)| a - b));
+        let size = mean_square(&mut old.iter().copied());
+        assert!((step / size - 0.25).abs() < 0.01, "{step} {size}");
+        assert_eq!(moved, distorted(&graph, 0.5, 1).unwrap());
+        assert_ne!(moved, distorted(&graph, 0.5, 2).unwrap());
+        assert_eq!(graph, distorted(&graph, 0.0, 1).unwrap());
+    }
+}
