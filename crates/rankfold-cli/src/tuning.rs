@@ -133,11 +133,11 @@ impl<'a> Tuition<'a> {
                 "expected groups of at least one layer, found 0",
             ));
         }
-        let base = match (training.recipe, args.no_teacher) {
-            (RecipeArg::Paper, _) => Recipe::paper(),
-            (RecipeArg::Default, true) => Recipe::labels(),
-            (RecipeArg::Default, false) => Recipe::default(),
+        let default = match args.no_teacher {
+            true => Recipe::labels(),
+            false => Recipe::default(),
         };
+        let base = training.recipe.of(default, graph);
         let recipe = training.recipe(base, seed, device)?;
         let material = Material::open(training, data, graph, Some(reported), seed)?;
         material.check_labels(&recipe)?;

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{command, in_own_mounts, json_file, listing, refused, run, send, succeeds};
+use support::{command, in_own_mounts, json, json_file, listing, refused, run, send, succeeds};
 
 /// The network that the project ships.
 fn shipped() -> String {
@@ -341,6 +341,34 @@ fn a_network_of_the_zoo_is_trained_from_scratch() {
 }
 
 #[test]
+fn light_layers_are_as_wide_as_their_parameters_allow() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let arguments = "train lightlayers-cifar10 --recipe lightlayers --data shapes --train-split train[:256] \
+                     --split test[:64] --batch 32 --augment none --epochs 1 --num-classes 10 \
+                     --k auto --parameters 13300 -o out";
+    let (_, noted) = succeeds(&arguments.split_whitespace().collect::<Vec<_>>(), at);
+    // Jha et al. (2020), Table 3.
+    assert!(
+        noted.contains("k = 3: 13247 parameters of at most 13300"),
+        "{noted}"
+    );
+    let inspected = json(&["inspect", "out", "--json"], at);
+    assert_eq!(inspected["parameters_with_buffers"], 13_247);
+    let rate = &metrics(&at.join("out/metrics.jsonl"))[1]["rate"];
+    assert_eq!(rate.as_f64(), Some(1e-4));
+    let few = arguments
+        .replace("13300", "5000")
+        .replace("-o out", "-o few");
+    refused(
+        &few.split_whitespace().collect::<Vec<_>>(),
+        at,
+        5,
+        &["5937 parameters", "--k 1"],
+    );
+}
+
+#[test]
 fn what_cannot_be_trained_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -384,6 +412,14 @@ fn what_cannot_be_trained_is_refused() {
         &["--schedule", "epoch"],
     );
     refuse("train resnet20 -o out", &["needs data"]);
+    refuse(
+        "train lightlayers-cifar10 --data shapes --k auto -o out",
+        &["--k auto", "--parameters"],
+    );
+    refuse(
+        "train lightlayers-cifar10 --data shapes --k wide -o out",
+        &["--k", "a width, or auto"],
+    );
     refuse(
         "train resnet21 --data shapes -o out",
         &["resnet21", "hint:"],

@@ -46,6 +46,11 @@ impl Mark {
         }
     }
 
+    /// What falls while a network gets better: the divergence from the teacher or, without one, the loss.
+    pub(crate) fn reading(&self) -> Option<f64> {
+        self.divergence.or(self.loss)
+    }
+
     /// Share of right answers and its standard error, in percent.
     pub fn accuracy(&self) -> Option<(f64, f64)> {
         let share = self.correct? as f64 / self.inputs.max(1) as f64;

@@ -16,7 +16,37 @@ pub enum Fall {
         /// The factor.
         factor: f64,
     },
+    /// By a factor whenever so many epochs in a row were no better on held-back inputs.
+    Plateau {
+        /// The epochs.
+        patience: usize,
+        /// The factor.
+        factor: f64,
+    },
 }
+
+impl Fall {
+    /// What the rate is multiplied by after epochs with these losses on held-back inputs.
+    pub(crate) fn on(self, losses: impl Iterator<Item = f64>) -> f64 {
+        let Self::Plateau { patience, factor } = self else {
+            return 1.0;
+        };
+        let (mut best, mut worse, mut falls) = (f64::INFINITY, 0, 0);
+        for loss in losses {
+            match loss < best - LEAST_GAIN {
+                true => (best, worse) = (loss, 0),
+                false => worse += 1,
+            }
+            if worse >= patience.max(1) {
+                (worse, falls) = (0, falls + 1);
+            }
+        }
+        factor.powi(falls)
+    }
+}
+
+/// By how much a loss must be smaller to be better.
+const LEAST_GAIN: f64 = 1e-4;
 
 /// The rates of one stage.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,11 +64,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The rate of a step, counted from 0.
+    /// The rate of a step, counted from 0; what [`Fall::on`] says is apart.
     pub fn rate(&self, step: usize) -> f64 {
         let rise = ((step + 1) as f64 / self.warm_up.max(1) as f64).min(1.0);
         let fall = match self.fall {
-            Fall::Never => 1.0,
+            Fall::Never | Fall::Plateau { .. } => 1.0,
             Fall::Cosine => 0.5 * (1.0 + (PI * step as f64 / self.steps.max(1) as f64).cos()),
             Fall::Steps { every, factor } => {
                 let times = step / self.epoch.max(1) / every.max(1);
@@ -89,5 +119,19 @@ mod tests {
             ..schedule
         };
         assert_eq!(constant.rate(99), 0.1);
+    }
+
+    #[test]
+    fn rates_fall_where_nothing_gets_better() {
+        let fall = Fall::Plateau {
+            patience: 2,
+            factor: 0.5,
+        };
+        let on = |losses: &[f64]| fall.on(losses.iter().copied());
+        assert_eq!(on(&[]), 1.0);
+        assert_eq!(on(&[1.0, 0.9, 0.95, 0.8]), 1.0);
+        assert_eq!(on(&[1.0, 0.9, 0.95, 0.9]), 0.5);
+        assert_eq!(on(&[1.0, 1.1, 1.2, 1.3, 1.4, 0.9]), 0.25);
+        assert_eq!(Fall::Cosine.on([1.0, 2.0, 3.0].into_iter()), 1.0);
     }
 }

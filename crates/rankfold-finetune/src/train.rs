@@ -243,7 +243,10 @@ impl<'a> Training<'a> {
     }
 
     fn rate(&self, step: usize) -> f64 {
-        self.position.scale * self.schedule.rate(step)
+        // The first mark was given before anything was learnt.
+        let marks = self.position.epochs.iter().skip(1);
+        let losses = marks.filter_map(|epoch| epoch.mark?.reading());
+        self.position.scale * self.schedule.rate(step) * self.schedule.fall.on(losses)
     }
 
     /// One step. A loss that has run away takes the network back instead.

@@ -38,18 +38,18 @@ pub(crate) struct Finetune {
 impl Finetune {
     pub(crate) fn run(self) -> Outcome {
         let device = self.run.device.resolve()?;
-        let base = match (self.run.training.recipe, &self.teacher) {
-            (RecipeArg::Paper, _) => Recipe::paper(),
-            (RecipeArg::Default, Some(_)) => Recipe::default(),
-            (RecipeArg::Default, None) => Recipe::labels(),
-        };
-        let recipe = self.run.training.recipe(base, self.run.seed, device)?;
-        if self.teacher.is_some() && self.run.training.recipe == RecipeArg::Paper {
-            return Err(Failure::usage("the paper's recipe has no teacher")
-                .hint("leave --teacher or --recipe paper out"));
+        if self.teacher.is_some() && self.run.training.recipe != RecipeArg::Default {
+            return Err(Failure::usage("the recipes of papers have no teacher")
+                .hint("leave --teacher or --recipe out"));
         }
         let finish = Finish::claim(&self.run)?;
         let loaded = load(&self.model.model, &self.model.arch)?;
+        let default = match &self.teacher {
+            Some(_) => Recipe::default(),
+            None => Recipe::labels(),
+        };
+        let base = self.run.training.recipe.of(default, &loaded.graph);
+        let recipe = self.run.training.recipe(base, self.run.seed, device)?;
         let teacher = self.teacher()?;
         let material = Material::open(
             &self.run.training,

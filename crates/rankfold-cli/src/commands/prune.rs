@@ -97,6 +97,7 @@ impl Prune {
         }
         let base = match (training.recipe, self.is_taught()) {
             (RecipeArg::Paper, _) => Recipe::paper(),
+            (RecipeArg::Lightlayers, _) => Recipe::lightlayers(true),
             (RecipeArg::Default, true) => Recipe::default(),
             (RecipeArg::Default, false) => Recipe::labels(),
         };

@@ -1,15 +1,18 @@
+use std::str::FromStr;
+
 use clap::Args;
 use rankfold_compress::Plan;
 use rankfold_data::Split;
 use rankfold_finetune::{Recipe, Stage};
-use rankfold_graph::Graph;
+use rankfold_graph::{CostModel, Graph};
 use rankfold_zoo::{InitialWeights, Options};
 
 use crate::args::DataArgs;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Kind, Outcome};
 use crate::model::Loaded;
+use crate::output::note;
 use crate::trained::{Finish, RunArgs};
-use crate::training::{Choice, Material, RecipeArg, Training};
+use crate::training::{Choice, Material, Training};
 
 /// Train a network of the zoo from scratch
 #[derive(Debug, Args)]
@@ -33,20 +36,44 @@ pub(crate) struct Train {
     #[arg(long, value_name = "N")]
     num_classes: Option<usize>,
 
+    /// Inner width of the LightLayers networks; auto for the widest that --parameters allows
+    #[arg(long, value_name = "K|auto")]
+    k: Option<InnerWidth>,
+
+    /// The most parameters, running statistics counted, that --k auto may use
+    #[arg(long, value_name = "N")]
+    parameters: Option<u64>,
+
     #[command(flatten)]
     run: RunArgs,
+}
+
+/// A width, or the widest that fits.
+#[derive(Debug, Clone, Copy)]
+enum InnerWidth {
+    Fixed(usize),
+    Widest,
+}
+
+impl FromStr for InnerWidth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Widest),
+            (_, Ok(width)) => Ok(Self::Fixed(width)),
+            _ => Err("expected a width, or auto".to_owned()),
+        }
+    }
 }
 
 impl Train {
     pub(crate) fn run(self) -> Outcome {
         let device = self.run.device.resolve()?;
-        let base = match self.run.training.recipe {
-            RecipeArg::Paper => Recipe::paper(),
-            RecipeArg::Default => Recipe::scratch(),
-        };
-        let recipe = self.run.training.recipe(base, self.run.seed, device)?;
         let finish = Finish::claim(&self.run)?;
         let graph = self.network()?;
+        let base = self.run.training.recipe.of(Recipe::scratch(), &graph);
+        let recipe = self.run.training.recipe(base, self.run.seed, device)?;
         let material = Material::open(
             &self.run.training,
             &self.data,
@@ -81,29 +108,68 @@ impl Train {
 
     /// The network with its first weights, and as many classes as the data have.
     fn network(&self) -> Outcome<Graph> {
-        let options = Options {
+        let mut options = Options {
             num_classes: self.num_classes,
             input_side: self.input_side,
             weights: InitialWeights::Seeded(self.run.seed),
             ..Options::default()
         };
-        let graph = rankfold_zoo::build(&self.network, &options)?;
+        let numbers = !rankfold_zoo::find(&self.network)?.tells_classes();
+        if self.num_classes.is_none() && !numbers {
+            options.num_classes = self.classes(&options)?;
+        }
+        options.k = match (self.k, self.parameters) {
+            (Some(InnerWidth::Widest), Some(most)) => Some(self.widest(&options, most)?),
+            (Some(InnerWidth::Fixed(width)), None) => Some(width),
+            (None, None) => None,
+            _ => {
+                return Err(Failure::usage("--k auto and --parameters go together")
+                    .hint("give both, or a number to --k"));
+            }
+        };
+        Ok(rankfold_zoo::build(&self.network, &options)?)
+    }
+
+    /// The classes of the data.
+    fn classes(&self, options: &Options) -> Outcome<Option<usize>> {
         let Some(spec) = &self.data.data else {
             return Err(Failure::usage("training needs data")
                 .hint("give --data KIND:PATH, or --data shapes"));
         };
-        let numbers = !rankfold_zoo::find(&self.network)?.tells_classes();
-        if self.num_classes.is_some() || numbers {
-            return Ok(graph);
-        }
+        let graph = rankfold_zoo::build(&self.network, options)?;
         let data = crate::data::unchecked(spec, &graph, &self.data.how, &self.split)?;
-        let num_classes = data.classes();
-        Ok(rankfold_zoo::build(
-            &self.network,
-            &Options {
-                num_classes,
-                ..options
-            },
-        )?)
+        Ok(data.classes())
+    }
+
+    /// The largest inner width with which the network has at most so many parameters.
+    fn widest(&self, options: &Options, most: u64) -> Outcome<usize> {
+        let parameters = |width: usize| -> Outcome<u64> {
+            let options = Options {
+                k: Some(width),
+                weights: InitialWeights::Zeros,
+                ..options.clone()
+            };
+            let graph = rankfold_zoo::build(&self.network, &options)?;
+            let cost = graph.cost(CostModel::True).unwrap_or_default();
+            Ok(cost.parameters_with_buffers)
+        };
+        let least = parameters(1)?;
+        if least > most {
+            return Err(Failure::new(
+                Kind::Unmet,
+                format!(
+                    "{} has {least} parameters at the least, with --k 1",
+                    self.network
+                ),
+            )
+            .hint("give more --parameters"));
+        }
+        let mut width = 1;
+        while parameters(width + 1)? <= most {
+            width += 1;
+        }
+        let used = parameters(width)?;
+        note(format!("k = {width}: {used} parameters of at most {most}"));
+        Ok(width)
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use rankfold_data::Split;
-use rankfold_finetune::{Aim, Freeze, Length, Method, Penalty, Recipe};
-use rankfold_graph::DType;
+use rankfold_finetune::{Aim, Freeze, Length, Method, Recipe};
+use rankfold_graph::{DType, Graph};
 use rankfold_torch::Device;
 
 use super::parse::{AugmentArg, FallArg};
@@ -15,7 +15,7 @@ use crate::failure::{Failure, Outcome};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Training")]
 pub(crate) struct TrainingArgs {
-    /// Where all else comes from: default (AdamW, cosine) or paper (Astrid and Lee: labels, SGD, steps)
+    /// Where all else comes from
     #[arg(long, value_enum, default_value = "default")]
     pub(crate) recipe: RecipeArg,
 
@@ -39,7 +39,8 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "X")]
     factor_rate: Option<f64>,
 
-    /// How the rate falls: cosine, constant or steps:EPOCHS:FACTOR
+    /// How the rate falls: cosine, constant, steps:EPOCHS:FACTOR, or plateau:EPOCHS:FACTOR, after so many that
+    /// were no better on what is held back
     #[arg(long, value_name = "HOW")]
     schedule: Option<FallArg>,
 
@@ -127,8 +128,28 @@ pub(crate) struct TrainingArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RecipeArg {
+    /// AdamW along a cosine; SGD where `train` starts from nothing
     Default,
+    /// Astrid and Lee (2018): labels, SGD, steps
     Paper,
+    /// Jha et al. (2020): labels, Adam, plateaus
+    Lightlayers,
+}
+
+impl RecipeArg {
+    /// The recipe, for a network with such inputs; the default one is given.
+    pub(crate) fn of(self, default: Recipe, graph: &Graph) -> Recipe {
+        match self {
+            Self::Default => default,
+            Self::Paper => Recipe::paper(),
+            Self::Lightlayers => {
+                let input = graph.inputs().first();
+                let shape = input.and_then(|&input| graph.fact(input).shape.as_deref());
+                let channels = shape.and_then(|shape| shape.get(1)?.fixed());
+                Recipe::lightlayers(channels != Some(1))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -226,7 +247,8 @@ impl TrainingArgs {
             }
         }
         recipe.aim = self.loss.into();
-        recipe.penalty = self.penalty()?;
+        positive("--l1", self.l1, &mut recipe.penalty.l1)?;
+        positive("--l2", self.l2, &mut recipe.penalty.l2)?;
         positive("--rate", self.rate, &mut recipe.rate)?;
         positive("--factor-rate", self.factor_rate, &mut recipe.factor_rate)?;
         positive("--decay", self.decay, &mut recipe.decay)?;
@@ -269,13 +291,6 @@ impl TrainingArgs {
             ));
         }
         Ok(recipe)
-    }
-
-    fn penalty(&self) -> Outcome<Penalty> {
-        let mut penalty = Penalty::default();
-        positive("--l1", self.l1, &mut penalty.l1)?;
-        positive("--l2", self.l2, &mut penalty.l2)?;
-        Ok(penalty)
     }
 
     /// True where there are to be no epochs at all.

@@ -12,21 +12,31 @@ impl FromStr for FallArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || "expected cosine, constant or steps:EPOCHS:FACTOR".to_owned();
-        Ok(Self(match text {
-            "cosine" => Fall::Cosine,
-            "constant" => Fall::Never,
-            steps => {
-                let steps = steps.strip_prefix("steps:").ok_or_else(expected)?;
-                let (every, factor) = steps.split_once(':').ok_or_else(expected)?;
-                let every: usize = every.parse().map_err(|_| expected())?;
-                let factor: f64 = factor.parse().map_err(|_| expected())?;
+        let expected =
+            "expected cosine, constant, steps:EPOCHS:FACTOR or plateau:EPOCHS:FACTOR".to_owned();
+        let mut parts = text.splitn(3, ':');
+        let fall = match (parts.next(), parts.next(), parts.next()) {
+            (Some("cosine"), None, None) => Fall::Cosine,
+            (Some("constant"), None, None) => Fall::Never,
+            (Some(kind @ ("steps" | "plateau")), Some(epochs), Some(factor)) => {
+                let (Ok(every), Ok(factor)) = (epochs.parse::<usize>(), factor.parse::<f64>())
+                else {
+                    return Err(expected);
+                };
                 if every == 0 || !(factor > 0.0 && factor <= 1.0) {
                     return Err("expected at least one epoch, and a factor in (0, 1]".to_owned());
                 }
-                Fall::Steps { every, factor }
+                match kind {
+                    "steps" => Fall::Steps { every, factor },
+                    _ => Fall::Plateau {
+                        patience: every,
+                        factor,
+                    },
+                }
             }
-        }))
+            _ => return Err(expected),
+        };
+        Ok(Self(fall))
     }
 }
 
@@ -53,5 +63,36 @@ impl FromStr for AugmentArg {
             }
         }
         Ok(Self::Own(own))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_parse_as_the_help_says() {
+        let steps = Fall::Steps {
+            every: 5,
+            factor: 0.1,
+        };
+        let plateau = Fall::Plateau {
+            patience: 3,
+            factor: 0.5,
+        };
+        assert_eq!("cosine".parse(), Ok(FallArg(Fall::Cosine)));
+        assert_eq!("constant".parse(), Ok(FallArg(Fall::Never)));
+        assert_eq!("steps:5:0.1".parse(), Ok(FallArg(steps)));
+        assert_eq!("plateau:3:0.5".parse(), Ok(FallArg(plateau)));
+        for wrong in [
+            "steps",
+            "steps:5",
+            "steps:0:0.1",
+            "plateau:3:1.5",
+            "cosine:1",
+            "stairs:1:1",
+        ] {
+            assert!(wrong.parse::<FallArg>().is_err(), "{wrong}");
+        }
     }
 }
