@@ -13,6 +13,7 @@ mod fold;
 mod fuse;
 mod memory;
 mod moments;
+mod observe;
 mod ops;
 mod peaks;
 mod plan;

@@ -8,6 +8,7 @@ mod fusion;
 mod metrics;
 mod ops;
 mod pools;
+mod quantized;
 mod simplify;
 mod training;
 
