@@ -1,14 +1,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rankfold_compress::Plan;
 use rankfold_data::Split;
 use rankfold_finetune::{Recipe, Stage};
-use serde_json::Value;
 
 use crate::args::{ArchArgs, DataArgs, ModelArgs};
 use crate::failure::{Failure, Outcome};
 use crate::model::{Loaded, load};
+use crate::planning;
 use crate::trained::{Finish, RunArgs};
 use crate::training::{Choice, Material, RecipeArg, Training, weights_hash};
 
@@ -61,7 +60,7 @@ impl Finetune {
             self.run.seed,
         )?;
         material.check_labels(&recipe)?;
-        let plan = previous_plan(&loaded, self.run.seed);
+        let plan = planning::previous(&loaded, self.run.seed);
         let decomposed = plan.layers.iter().filter(|layer| layer.rank.is_some());
         let decomposed: Vec<String> = decomposed.map(|layer| layer.name.clone()).collect();
         let mut identity = vec![("model", weights_hash(&loaded.graph))];
@@ -105,11 +104,4 @@ impl Finetune {
         };
         load(path, &arch).map(Some)
     }
-}
-
-/// The plan by which the model was compressed, or one that changes nothing.
-fn previous_plan(loaded: &Loaded, seed: u64) -> Plan {
-    let stored = loaded.record.get("plan").cloned().unwrap_or(Value::Null);
-    serde_json::from_value(stored)
-        .unwrap_or_else(|_| Plan::new(&loaded.graph, "nothing".to_owned(), seed))
 }

@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 mod bench;
+mod cluster;
 mod compare;
 mod completions;
 mod compress;
@@ -11,6 +12,7 @@ pub(crate) mod fresh;
 mod inspect;
 mod man;
 mod plan;
+mod quantize;
 mod report;
 mod sweep;
 mod train;
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Sweep(Box<sweep::SweepCommand>),
     Finetune(Box<finetune::Finetune>),
     Train(Box<train::Train>),
+    Cluster(cluster::Cluster),
+    Quantize(quantize::Quantize),
     Inspect(inspect::Inspect),
     Eval(eval::Eval),
     Compare(compare::Compare),
@@ -48,6 +52,8 @@ impl Command {
             Self::Sweep(command) => command.run(),
             Self::Finetune(command) => command.run(),
             Self::Train(command) => command.run(),
+            Self::Cluster(command) => command.run(),
+            Self::Quantize(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Eval(command) => command.run(),
             Self::Compare(command) => command.run(),
