@@ -271,6 +271,7 @@ impl From<CompressError> for Failure {
             | CompressError::RankGroups { .. }
             | CompressError::OpenSize { .. }
             | CompressError::NothingToDo
+            | CompressError::NothingToQuantize
             | CompressError::NoTimes
             | CompressError::Glob { .. }
             | CompressError::SweepModel { .. }
@@ -281,7 +282,8 @@ impl From<CompressError> for Failure {
             | CompressError::Select { .. } => Kind::Usage,
             CompressError::PlanSyntax { .. }
             | CompressError::PlanModel { .. }
-            | CompressError::NonFinite { .. } => Kind::BadFile,
+            | CompressError::NonFinite { .. }
+            | CompressError::Code { .. } => Kind::BadFile,
             CompressError::Decompose { .. } | CompressError::Graph(_) | CompressError::Probe(_) => {
                 Kind::Inside
             }
@@ -303,6 +305,7 @@ impl From<CompressError> for Failure {
             CompressError::SweepProtocol { .. } => Some(
                 "`--select curves` and `greedy` read curves, `sensitivity` the paper's protocol",
             ),
+            CompressError::NothingToQuantize => Some("code the weights alone: --weights-only"),
             CompressError::UnknownLayer { .. } => Some("`rankfold inspect` lists the layers"),
             _ => None,
         };

@@ -5,6 +5,7 @@ mod args;
 mod background;
 mod budget;
 mod calibration;
+mod coded;
 mod commands;
 mod data;
 mod engine;

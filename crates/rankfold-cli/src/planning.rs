@@ -1,12 +1,14 @@
 //! What `plan` and `compress` do alike: statistics, curves and a plan, with progress.
 
-use rankfold_compress::{Layer, Planned, Probe, Request, Statistics, plan as choose};
+use rankfold_compress::{Layer, Plan, Planned, Probe, Request, Statistics, plan as choose};
 use rankfold_decompose::Control;
 use rankfold_graph::Graph;
 use rankfold_torch::TorchProbe;
+use serde_json::Value;
 
 use crate::failure::Outcome;
 use crate::interrupt;
+use crate::model::Loaded;
 use crate::output::note;
 use crate::progress;
 
@@ -61,4 +63,11 @@ pub(crate) fn plan(graph: &Graph, request: &Request, statistics: &Statistics) ->
         ));
     }
     Ok(planned)
+}
+
+/// The plan by which a model was compressed, or one that changes nothing.
+pub(crate) fn previous(loaded: &Loaded, seed: u64) -> Plan {
+    let stored = loaded.record.get("plan").cloned().unwrap_or(Value::Null);
+    serde_json::from_value(stored)
+        .unwrap_or_else(|_| Plan::new(&loaded.graph, "nothing".to_owned(), seed))
 }

@@ -133,10 +133,3 @@ pub(crate) struct Made<'a> {
     /// What the user should know.
     pub(crate) notes: Vec<String>,
 }
-
-/// The plan by which the model was compressed, or one that changes nothing.
-pub(crate) fn previous_plan(loaded: &Loaded, seed: u64) -> Plan {
-    let stored = loaded.record.get("plan").cloned().unwrap_or(Value::Null);
-    serde_json::from_value(stored)
-        .unwrap_or_else(|_| Plan::new(&loaded.graph, "nothing".to_owned(), seed))
-}

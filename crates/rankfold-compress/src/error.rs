@@ -1,7 +1,7 @@
 //! What compression refuses.
 
 use rankfold_decompose::DecomposeError;
-use rankfold_graph::GraphError;
+use rankfold_graph::{CodeError, GraphError};
 
 use crate::budget::Resource;
 use crate::form::{Form, Rank};
@@ -114,6 +114,9 @@ pub enum CompressError {
     /// Nothing takes part.
     #[error("no layer is left to decompose")]
     NothingToDo,
+    /// Nothing flows between layers.
+    #[error("the network has no layer whose inputs could be quantised")]
+    NothingToQuantize,
     /// A glob that cannot be read.
     #[error("`{pattern}` is no glob: {reason}")]
     Glob {
@@ -215,6 +218,14 @@ pub enum CompressError {
     /// A rewrite that broke the graph.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Weights that cannot be coded.
+    #[error("weight `{weight}`: {source}")]
+    Code {
+        /// The weight.
+        weight: String,
+        /// What does not fit.
+        source: CodeError,
+    },
     /// The caller's own failure while running the model.
     #[error("running the model: {0}")]
     Probe(Box<dyn std::error::Error + Send + Sync>),

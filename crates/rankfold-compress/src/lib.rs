@@ -7,6 +7,7 @@
 mod align;
 mod apply;
 mod budget;
+mod cluster;
 mod cost;
 mod curves;
 mod error;
@@ -17,6 +18,7 @@ mod plan;
 mod planner;
 mod probe;
 mod prune;
+mod quantize;
 mod reconstruct;
 mod rules;
 mod select;
@@ -24,6 +26,7 @@ mod sweep;
 
 pub use apply::{FactorStore, NoStore, Outcome, apply};
 pub use budget::{Budget, LayerRank, Limit, Resource};
+pub use cluster::{Clustered, Clustering, cluster, means};
 pub use cost::{LayerCost, StageOutline, chain_cost, kept_cost};
 pub use curves::{CurveOptions, LayerCurves, Point};
 pub use error::{CompressError, Refusal};
@@ -35,11 +38,12 @@ pub use latency::{
 pub use layer::{Geometry, Kind, Layer, is_part_of};
 pub use plan::{LayerPlan, PLAN_VERSION, Plan, fingerprint};
 pub use planner::{Planned, Request, plan};
-pub use probe::{LayerStatistics, PairedStatistics, Probe, Statistics};
+pub use probe::{LayerStatistics, Observations, PairedStatistics, Probe, Statistics};
 pub use prune::{
     Activity, ChannelActivity, Channels, ConnectionRule, Criterion, LayerChannels, LayerZeros,
     Obstacle, Selection, Site, Verdict, prune_connections,
 };
+pub use quantize::{Observed, Quantized, RangeRule, Try, quantize, quantize_weights};
 pub use reconstruct::reconstruct;
 pub use rules::{Context, Distance, Kernels, RULES, Rule, distance, rule};
 pub use select::{RankRange, Select, paper_form, paper_ranks};

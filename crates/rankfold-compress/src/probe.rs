@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use ndarray::{Array1, Array2};
 use rankfold_graph::Graph;
 
+use crate::quantize::Observed;
+
 /// Second moments of what flows into and back out of one layer.
 ///
 /// For a convolution the inputs are patches: S·Dh·Dw numbers in the order of the kernel
@@ -29,6 +31,9 @@ pub struct LayerStatistics {
 
 /// Statistics by node name.
 pub type Statistics = BTreeMap<String, LayerStatistics>;
+
+/// What was seen of values, by their names.
+pub type Observations = BTreeMap<String, Observed>;
 
 /// Second moments at one layer of two networks that run on the same inputs: x in the original, x̂ in
 /// the compressed one, and their blend z = (x + x̂) / 2.
@@ -64,6 +69,9 @@ pub trait Probe {
         compressed: &Graph,
         stage: &str,
     ) -> Result<Option<PairedStatistics>, Self::Error>;
+
+    /// What flows at the values of those names, on the inputs that are measured on.
+    fn observe(&mut self, graph: &Graph, values: &[String]) -> Result<Observations, Self::Error>;
 
     /// KL divergence of the graph's outputs from the original's, on the inputs held back.
     fn divergence(&mut self, graph: &Graph) -> Result<f64, Self::Error>;

@@ -83,6 +83,13 @@ impl fmt::Debug for Buffer {
     }
 }
 
+impl From<Vec<f32>> for Buffer {
+    fn from(values: Vec<f32>) -> Self {
+        let home = Buffers::new(0);
+        Self { values, home }
+    }
+}
+
 impl Deref for Buffer {
     type Target = [f32];
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rankfold_graph::DType;
 
 use crate::archive::ArchiveFault;
+use crate::coded::CodedFault;
 use crate::kind::FileKind;
 use crate::onnx::OnnxFault;
 use crate::pickle::PickleFault;
@@ -178,6 +179,15 @@ pub enum FormatError {
         /// The name.
         #[source]
         fault: DuplicateTensor,
+    },
+    /// A coded weight that cannot be decoded.
+    #[error("{}: {fault}", path.display())]
+    Coded {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        fault: CodedFault,
     },
     /// An ONNX model that is damaged, hostile or cannot be written.
     #[error("{}: {fault}", path.display())]

@@ -7,12 +7,14 @@
 
 mod archive;
 mod atomic;
+mod coded;
 mod error;
 mod imported;
 mod kind;
 mod map;
 mod model;
 mod onnx;
+mod packed;
 mod pickle;
 mod pt2;
 mod python;
@@ -22,6 +24,7 @@ mod weights;
 
 pub use archive::{Archive, ArchiveFault};
 pub use atomic::write_atomically;
+pub use coded::CodedFault;
 pub use error::FormatError;
 pub use kind::FileKind;
 pub use map::map_file;

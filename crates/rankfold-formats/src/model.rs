@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rankfold_graph::{DType, Graph, GraphSpec, WeightName, Weights};
+use rankfold_graph::{DType, Graph, GraphSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::coded::{self, Codings};
 use crate::error::FormatError;
-use crate::weights::{Checkpoint, SaveOptions, StateDict, write_safetensors};
+use crate::packed::{pack, unpack};
+use crate::weights::{Checkpoint, SaveOptions, write_safetensors};
 
-/// The key of the metadata under which all that is ours is one JSON string.
+/// The key of the metadata under which all that is ours is one JSON string, packed in files of coded
+/// weights.
 pub const METADATA_KEY: &str = "rankfold";
 
 /// The version of that JSON that this crate writes and reads.
@@ -21,6 +24,8 @@ pub const MODEL_VERSION: u32 = 1;
 struct Description {
     version: u32,
     graph: GraphSpec,
+    #[serde(default, skip_serializing_if = "Codings::is_empty")]
+    codes: Codings,
     #[serde(flatten)]
     record: Map<String, Value>,
 }
@@ -34,27 +39,32 @@ pub struct Model {
     pub record: Map<String, Value>,
 }
 
-/// Writes a graph as a safetensors file that needs nothing beside it, all or nothing.
+/// Writes a graph as a safetensors file that needs nothing beside it, all or nothing. Coded weights are
+/// stored as their codes.
 pub fn write_model(
     path: &Path,
     graph: &Graph,
     record: &Map<String, Value>,
     float_dtype: Option<DType>,
 ) -> Result<(), FormatError> {
+    let failed = |reason: String| FormatError::Description {
+        path: path.to_owned(),
+        reason,
+    };
+    let (tensors, codes) = coded::stored(graph.weights()).map_err(|e| failed(e.to_string()))?;
+    let packed = !codes.is_empty();
     let description = Description {
         version: MODEL_VERSION,
         graph: GraphSpec::of(graph),
+        codes,
         record: record.clone(),
     };
-    let json = serde_json::to_string(&description).map_err(|e| FormatError::Description {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })?;
-    let tensors: StateDict = (graph.weights().iter())
-        .map(|(name, tensor)| (name.to_string(), tensor.clone()))
-        .collect();
+    let mut text = serde_json::to_string(&description).map_err(|e| failed(e.to_string()))?;
+    if packed {
+        text = pack(&text).map_err(|e| failed(e.to_string()))?;
+    }
     let options = SaveOptions {
-        metadata: BTreeMap::from([(METADATA_KEY.to_owned(), json)]),
+        metadata: BTreeMap::from([(METADATA_KEY.to_owned(), text)]),
         float_dtype,
     };
     write_safetensors(path, &tensors, &options)
@@ -62,13 +72,14 @@ pub fn write_model(
 
 /// The model that a checkpoint describes; none where it is a bare state dict.
 pub fn described_model(path: &Path, checkpoint: &Checkpoint) -> Result<Option<Model>, FormatError> {
-    let Some(json) = checkpoint.metadata.get(METADATA_KEY) else {
+    let Some(text) = checkpoint.metadata.get(METADATA_KEY) else {
         return Ok(None);
     };
     let unreadable = |reason: String| FormatError::Description {
         path: path.to_owned(),
         reason,
     };
+    let json = &unpack(text).map_err(unreadable)?;
     let version = serde_json::from_str::<Value>(json)
         .map_err(|e| unreadable(e.to_string()))?
         .get("version")
@@ -82,9 +93,11 @@ pub fn described_model(path: &Path, checkpoint: &Checkpoint) -> Result<Option<Mo
     }
     let description: Description =
         serde_json::from_str(json).map_err(|e| unreadable(e.to_string()))?;
-    let weights: Weights = (checkpoint.tensors.iter())
-        .map(|(name, tensor)| (WeightName::from(name), tensor.clone()))
-        .collect();
+    let weights = coded::weights(&checkpoint.tensors, description.codes);
+    let weights = weights.map_err(|fault| FormatError::Coded {
+        path: path.to_owned(),
+        fault,
+    })?;
     let graph = description.graph.into_graph(weights);
     let graph = graph.map_err(|source| FormatError::Graph {
         path: path.to_owned(),

@@ -70,7 +70,7 @@ impl Graph {
                         continue;
                     };
                     let numbers = tensor.len() as u64;
-                    cost.bytes += tensor.bytes().len() as u64;
+                    cost.bytes += tensor.stored_bytes() as u64;
                     if role.is_learnable() {
                         cost.parameters += numbers;
                     }

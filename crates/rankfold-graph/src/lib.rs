@@ -5,6 +5,7 @@
 //! is not understood is an [`ops::Opaque`], which is carried through unchanged.
 
 mod builder;
+mod code;
 mod cost;
 mod cut;
 mod dump;
@@ -21,6 +22,7 @@ mod verify;
 mod weights;
 
 pub use builder::GraphBuilder;
+pub use code::{Book, Code, CodeError, Int8};
 pub use cost::{Cost, CostModel, PaperSize};
 pub use cut::Halves;
 pub use error::{GraphError, OpError};

@@ -7,7 +7,7 @@ use crate::ops::{
     Activation, AdaptiveAvgPool, AdaptiveMaxPool, Attention, AvgPool, BatchNorm, Binary,
     BinaryScalar, Concat, Constant, Conv, ConvTranspose, Dropout, Embedding, Expand, Flatten,
     GroupNorm, LayerNorm, Linear, LocalResponseNorm, MatMul, MaxPool, Mean, Opaque, Pad, Permute,
-    Reshape, Slice, Softmax, Split, Squeeze, Unsqueeze,
+    Quantize, Reshape, Slice, Softmax, Split, Squeeze, Unsqueeze,
 };
 use crate::shape::Fact;
 use crate::weights::{WeightName, Weights};
@@ -141,6 +141,8 @@ ops! {
     Expand => "expand",
     /// Padding with a constant.
     Pad => "pad",
+    /// Rounding to 8 bits and back.
+    Quantize => "quantize",
     /// Dropout, which does nothing outside training.
     Dropout => "dropout",
     /// Softmax or its logarithm.

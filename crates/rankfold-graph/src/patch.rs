@@ -88,7 +88,7 @@ impl Patch {
 
     /// Lets everything that took `old` (the model's outputs too) take `new` instead.
     ///
-    /// The new value takes over the old one's name.
+    /// The new value takes over the old one's name, unless a new node is made from the old one.
     pub fn redirect(&mut self, old: ValueId, new: impl Into<Wire>) {
         self.redirects.insert(old, new.into());
     }
@@ -197,6 +197,12 @@ impl Patch {
         old.chain(new).collect()
     }
 
+    /// True where a new node takes an old value.
+    fn is_taken(&self, old: ValueId) -> bool {
+        let takes = |node: &NewNode| node.inputs.contains(&Wire::Old(old));
+        self.nodes.iter().any(takes)
+    }
+
     /// Names for a node's outputs: what replaces an old value takes over its name.
     fn value_names(&self, graph: &Graph, node: &Pending) -> Vec<String> {
         let name_of = |(i, wire): (usize, &Wire)| match wire {
@@ -204,7 +210,7 @@ impl Patch {
             Wire::New(..) => self
                 .redirects
                 .iter()
-                .filter(|(_, to)| *to == wire)
+                .filter(|(old, to)| *to == wire && !self.is_taken(**old))
                 .map(|(old, _)| *old)
                 .min()
                 .map(|old| graph.value(old).name.clone())

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
+
+use crate::code::Code;
 
 /// The element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,11 +100,15 @@ pub enum TensorError {
 }
 
 /// A contiguous row-major tensor. Cloning shares the data.
+///
+/// Floats that were decoded keep their code beside them, so that whoever stores them can store that;
+/// what is computed from them has none.
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
     data: Bytes,
+    code: Option<Arc<Code>>,
 }
 
 /// The number of elements of `shape`, or an error where it overflows.
@@ -127,7 +134,21 @@ impl Tensor {
                 got: data.len(),
             });
         }
-        Ok(Self { dtype, shape, data })
+        Ok(Self {
+            dtype,
+            shape,
+            data,
+            code: None,
+        })
+    }
+
+    /// The floats that a code stands for.
+    pub fn coded(code: Code) -> Result<Self, TensorError> {
+        let plain = Self::from_f32(code.shape().to_vec(), code.decode()?)?;
+        Ok(Self {
+            code: Some(Arc::new(code)),
+            ..plain
+        })
     }
 
     /// An f32 tensor that takes `values` over without copying them.
@@ -182,6 +203,17 @@ impl Tensor {
     /// The raw little-endian bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.data
+    }
+
+    /// The code that the floats were decoded from, where there is one.
+    pub fn code(&self) -> Option<&Code> {
+        self.code.as_deref()
+    }
+
+    /// Bytes that the tensor takes in a file: those of its code, where it has one.
+    pub fn stored_bytes(&self) -> usize {
+        self.code()
+            .map_or(self.data.len(), |code| code.stored_bytes())
     }
 
     /// True where both are views of the very same bytes.
@@ -283,7 +315,10 @@ impl fmt::Debug for Tensor {
 
 impl PartialEq for Tensor {
     fn eq(&self, other: &Self) -> bool {
-        self.dtype == other.dtype && self.shape == other.shape && self.data == other.data
+        self.dtype == other.dtype
+            && self.shape == other.shape
+            && self.data == other.data
+            && self.code == other.code
     }
 }
 

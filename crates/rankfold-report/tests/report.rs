@@ -39,7 +39,11 @@ fn record() -> Value {
         "layers": [layer("conv")],
         "adjustments": { "divergence": 0.02, "recalibrated": { "divergence": 0.01, "taken": true },
                          "verified": { "max_drop": 0.5, "split": "test[5000:]", "tries": [
-                             { "promised": 0.5, "drop": 0.9, "drop_se": 0.1 }, { "promised": 0.3, "drop": 0.4 }] } },
+                             { "promised": 0.5, "drop": 0.9, "drop_se": 0.1 }, { "promised": 0.3, "drop": 0.4 }] },
+                         "clustered": { "book": 16, "weights": [{ "error": 0.05 }, { "error": 0.0713 }] },
+                         "quantized": { "values": 57, "tries": [
+                             { "equalized": true, "ranges": "percentile", "divergence": 0.0034 },
+                             { "equalized": false, "ranges": "full", "divergence": 0.0156 }] } },
         "files": { "model.safetensors": 4800 },
         "provenance": { "source": "net.pt", "sha256": "abc", "command": "rankfold compress net.pt", "seed": 3,
                         "rankfold": "0.1.0", "previous": { "source": "older.pt" } },
@@ -111,6 +115,8 @@ fn a_whole_record_gives_every_part() {
         "older.pt",
         "0.90 ± 0.10</td><td>loses too much",
         "0.40</td><td>taken",
+        "at most 16 values of its own; the largest relative error of a layer’s weights is 0.0713",
+        "percentile</th><td>equalised</td><td class=\"n\">0.0034</td><td>taken",
         "inputs of test[5000:]",
         "a processor",
         "4.80 kB",

@@ -14,6 +14,7 @@ mod fold;
 mod fuse;
 mod memory;
 mod moments;
+mod observe;
 mod ops;
 mod peaks;
 mod plan;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use rankfold_compress::{PairedStatistics, Probe, Statistics};
+use rankfold_compress::{Observations, PairedStatistics, Probe, Statistics};
 use rankfold_data::{Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Normalization};
 use rankfold_graph::Graph;
 use tch::Tensor;
@@ -14,6 +14,7 @@ use crate::device::Device;
 use crate::error::{Result, TorchError};
 use crate::evaluate::log_probabilities;
 use crate::executor::{Executor, Options, Taps};
+use crate::observe::observe;
 use crate::trainable::recalibrate;
 
 /// How a model is asked.
@@ -274,6 +275,10 @@ impl Probe for TorchProbe {
             }
         }
         moments.paired().map(Some)
+    }
+
+    fn observe(&mut self, graph: &Graph, values: &[String]) -> Result<Observations> {
+        observe(graph, values, self.options.device, self.measured()?)
     }
 
     fn divergence(&mut self, graph: &Graph) -> Result<f64> {

@@ -211,6 +211,7 @@ fn does_nothing(graph: &Graph, node: &Node) -> bool {
         | Op::Attention(_)
         | Op::Mean(_)
         | Op::Embedding(_)
+        | Op::Quantize(_)
         | Op::Constant(_)
         | Op::Opaque(_) => false,
     }

@@ -7,7 +7,8 @@ use rankfold_finetune::{Recipe, Stage};
 use crate::args::{ArchArgs, DataArgs, ModelArgs};
 use crate::failure::{Failure, Outcome};
 use crate::model::{Loaded, load};
-use crate::trained::{Finish, RunArgs, previous_plan};
+use crate::planning;
+use crate::trained::{Finish, RunArgs};
 use crate::training::{Choice, Material, RecipeArg, Training, weights_hash};
 
 /// Train a model that is there already, compressed or not
@@ -59,7 +60,7 @@ impl Finetune {
             self.run.seed,
         )?;
         material.check_labels(&recipe)?;
-        let plan = previous_plan(&loaded, self.run.seed);
+        let plan = planning::previous(&loaded, self.run.seed);
         let decomposed = plan.layers.iter().filter(|layer| layer.rank.is_some());
         let decomposed: Vec<String> = decomposed.map(|layer| layer.name.clone()).collect();
         let mut identity = vec![("model", weights_hash(&loaded.graph))];

@@ -1,6 +1,6 @@
 use clap::{Args, ValueEnum};
 use rankfold_formats::read_weights;
-use rankfold_graph::{Cost, CostModel, Graph, Op, Role};
+use rankfold_graph::{Cost, CostModel, Graph, Op, Role, Tensor};
 use serde::Serialize;
 
 use crate::args::ModelArgs;
@@ -55,6 +55,8 @@ struct Row {
     kind: &'static str,
     shape: Vec<usize>,
     output: String,
+    /// How the first weight is stored.
+    stored: String,
     #[serde(flatten)]
     cost: Cost,
 }
@@ -100,6 +102,7 @@ impl Inspect {
                     kind: kind(graph, &node.op),
                     shape: kernel_shape(graph, &node.op),
                     output: graph.fact(node.output()).to_string(),
+                    stored: kernel_of(graph, &node.op).map_or_else(String::new, stored),
                     cost,
                 });
             }
@@ -136,7 +139,7 @@ impl Inspect {
                 shape: &'a [usize],
             }
             let row = |(name, tensor)| {
-                let tensor: &rankfold_graph::Tensor = tensor;
+                let tensor: &Tensor = tensor;
                 TensorRow {
                     name,
                     dtype: tensor.dtype().to_string(),
@@ -176,16 +179,25 @@ fn kind(graph: &Graph, op: &Op) -> &'static str {
     }
 }
 
-fn kernel_shape(graph: &Graph, op: &Op) -> Vec<usize> {
+/// The kernel of an op, or its first weight where it has none.
+fn kernel_of<'a>(graph: &'a Graph, op: &Op) -> Option<&'a Tensor> {
     let weights = op.weights();
     let kernel = weights
         .iter()
         .find(|(role, _)| *role == Role::Kernel)
         .or(weights.first());
-    kernel
-        .and_then(|(_, name)| graph.weights().get(name))
-        .map(|tensor| tensor.shape().to_vec())
-        .unwrap_or_default()
+    kernel.and_then(|(_, name)| graph.weights().get(name))
+}
+
+fn kernel_shape(graph: &Graph, op: &Op) -> Vec<usize> {
+    kernel_of(graph, op).map_or_else(Vec::new, |tensor| tensor.shape().to_vec())
+}
+
+/// The type of a tensor's numbers, or the code that they are stored in.
+fn stored(tensor: &Tensor) -> String {
+    tensor
+        .code()
+        .map_or_else(|| tensor.dtype().to_string(), ToString::to_string)
 }
 
 fn rows(report: &Report) -> comfy_table::Table {
@@ -196,6 +208,8 @@ fn rows(report: &Report) -> comfy_table::Table {
             row.kind.to_owned(),
             shape(&row.shape),
             row.output.clone(),
+            row.stored.clone(),
+            bytes(row.cost.bytes),
             grouped(row.cost.parameters),
             percent(row.cost.parameters, total.parameters),
             grouped(row.cost.macs),
@@ -207,12 +221,14 @@ fn rows(report: &Report) -> comfy_table::Table {
         "kind",
         "weights",
         "output",
+        "stored as",
+        "bytes",
         "parameters",
         "%",
         "MACs",
         "%",
     ];
-    table(&header, &[0, 1, 2, 3], rows.collect())
+    table(&header, &[0, 1, 2, 3, 4], rows.collect())
 }
 
 fn totals(report: &Report) -> String {

@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 mod bench;
+mod cluster;
 mod compare;
 mod completions;
 mod compress;
@@ -12,6 +13,7 @@ mod inspect;
 mod man;
 mod plan;
 mod prune;
+mod quantize;
 mod report;
 mod sweep;
 mod train;
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Finetune(Box<finetune::Finetune>),
     Prune(Box<prune::Prune>),
     Train(Box<train::Train>),
+    Cluster(cluster::Cluster),
+    Quantize(quantize::Quantize),
     Inspect(inspect::Inspect),
     Eval(eval::Eval),
     Compare(compare::Compare),
@@ -51,6 +55,8 @@ impl Command {
             Self::Finetune(command) => command.run(),
             Self::Prune(command) => command.run(),
             Self::Train(command) => command.run(),
+            Self::Cluster(command) => command.run(),
+            Self::Quantize(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Eval(command) => command.run(),
             Self::Compare(command) => command.run(),

@@ -10,10 +10,11 @@ use crate::args::{DataArgs, ModelArgs};
 use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::model::load;
+use crate::planning;
 use crate::pruning::{
     CycleArgs, Cycles, Pruned, RuleArgs, School, account, connections, zeros_line,
 };
-use crate::trained::{Finish, Made, RunArgs, previous_plan};
+use crate::trained::{Finish, Made, RunArgs};
 use crate::training::{Material, RecipeArg, sample};
 
 /// Remove channels that activations hardly use, in cycles of training, or set small weights to zero
@@ -78,7 +79,7 @@ impl Prune {
             steps: Value::Object(steps),
             notes,
         };
-        let plan = previous_plan(&loaded, self.run.seed);
+        let plan = planning::previous(&loaded, self.run.seed);
         let aim = self.run.training.aim();
         finish.put(&loaded, &plan, made, device, |graph| {
             crate::accuracy::at(aim, graph, &self.data, &self.split, device)

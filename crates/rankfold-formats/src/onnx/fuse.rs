@@ -1,9 +1,10 @@
-//! Nodes of a file that are one node of the graph: a product and its bias, GELU spelled out.
+//! Nodes of a file that are one node of the graph: a product and its bias, GELU spelled out, rounding to
+//! 8 bits and back.
 
 use std::collections::{HashMap, HashSet};
 
 use rankfold_graph::Tensor;
-use rankfold_graph::ops::Activation;
+use rankfold_graph::ops::{Activation, Quantize};
 
 use super::convert::{Arg, Step};
 use super::proto::NodeProto;
@@ -19,6 +20,10 @@ enum Meaning {
     },
     Gelu {
         input: String,
+    },
+    Quantize {
+        input: String,
+        op: Quantize,
     },
 }
 
@@ -46,6 +51,7 @@ impl Fused {
                 let op = Activation::Gelu { tanh: false };
                 vec![Step::new(op, [Arg::named(input)])]
             }
+            Meaning::Quantize { input, op } => vec![Step::new(*op, [Arg::named(input)])],
         }
     }
 }
@@ -69,6 +75,7 @@ impl Fusions {
             let fused = match node.op_type() {
                 "MatMul" => biased(import, index),
                 "Erf" => gelu(import, index),
+                "QuantizeLinear" => rounding(import, index),
                 _ => None,
             };
             if let Some(fused) = fused {
@@ -146,6 +153,23 @@ fn biased(import: &Import<'_>, index: usize) -> Option<Fused> {
             input: input.to_owned(),
             matrix: matrix.to_owned(),
             bias: bias.to_owned(),
+        },
+    })
+}
+
+/// `QuantizeLinear` and the `DequantizeLinear` that alone takes its result and undoes it.
+fn rounding(import: &Import<'_>, index: usize) -> Option<Fused> {
+    let node = &import.nodes()[index];
+    let (end, back) = next(import, index)?;
+    let input = node.arg(0)?;
+    let undoes = back.op_type() == "DequantizeLinear" && back.input.get(1..) == node.input.get(1..);
+    (undoes && import.constant(input).is_none()).then_some(())?;
+    let op = import.rounding(node)?;
+    Some(Fused {
+        protos: vec![index, end],
+        meaning: Meaning::Quantize {
+            input: input.to_owned(),
+            op,
         },
     })
 }

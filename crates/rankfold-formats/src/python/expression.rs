@@ -140,6 +140,12 @@ impl Step<'_> {
                 let sizes: Vec<i64> = pad.padding.iter().rev().flatten().copied().collect();
                 format!("F.pad({}, {}, value={:?})", x(), tuple(&sizes), pad.value)
             }
+            Op::Quantize(op) => format!(
+                "torch.fake_quantize_per_tensor_affine({}, {:?}, {}, 0, 255)",
+                x(),
+                f64::from(op.scale),
+                op.zero_point
+            ),
             Op::Dropout(dropout) => format!("F.dropout({}, {:?}, self.training)", x(), dropout.p),
             Op::Softmax(softmax) => {
                 let log = if softmax.log { "log_" } else { "" };

@@ -1,5 +1,6 @@
 //! A graph as a PyTorch module: source text that builds the network and loads `model.safetensors`.
 
+mod decoder;
 mod expression;
 mod step;
 
@@ -14,7 +15,7 @@ use crate::error::FormatError;
 /// The Python source of a module that computes what the graph computes.
 ///
 /// The module's parameters have the names of the graph's weights, so that the file written beside it
-/// loads with `strict=True`.
+/// loads with `strict=True`; coded weights are decoded before.
 pub fn python_module(graph: &Graph) -> Result<String, FormatError> {
     let names = Names::new(graph);
     let mut modules = String::new();
@@ -41,13 +42,22 @@ pub fn python_module(graph: &Graph) -> Result<String, FormatError> {
     let class = class_name(&graph.meta().name);
     let harmless = |c: &char| !c.is_control() && !matches!(c, '"' | '\\');
     let title: String = graph.meta().name.chars().filter(harmless).collect();
+    let coded = graph
+        .weights()
+        .iter()
+        .any(|(_, tensor)| tensor.code().is_some());
+    let weights = if coded {
+        decoder::CODED
+    } else {
+        decoder::PLAIN
+    };
     Ok(format!(
         r#""""{title}, written by Rankfold: the network whose weights are in model.safetensors."""
 
-from pathlib import Path
+{standard}from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+{imports}
 from torch import nn
 from torch.nn import functional as F
 
@@ -66,7 +76,7 @@ def nest(root, path, child):
     else:
         root.add_module(name, child)
 
-
+{decoder}
 class {class}(nn.Module):
     def __init__(self):
         super().__init__()
@@ -79,7 +89,7 @@ class {class}(nn.Module):
 def load(path=Path(__file__).with_name("model.safetensors")):
     """The network with its weights, ready for inference."""
     model = {class}()
-    model.load_state_dict(load_file(path), strict=True)
+    model.load_state_dict({reader}(path), strict=True)
     return model.eval()
 
 
@@ -88,6 +98,10 @@ if __name__ == "__main__":
 "#,
         arguments = inputs.join(", "),
         results = outputs.join(", "),
+        standard = weights.standard,
+        imports = weights.imports,
+        decoder = weights.decoder,
+        reader = weights.reader,
     ))
 }
 

@@ -113,6 +113,7 @@ impl Step<'_> {
             | Op::Unsqueeze(_)
             | Op::Expand(_)
             | Op::Pad(_)
+            | Op::Quantize(_)
             | Op::Dropout(_)
             | Op::Softmax(_)
             | Op::MatMul(_)

@@ -2,6 +2,7 @@
 
 mod cards;
 mod cells;
+mod coding;
 mod layers;
 mod network;
 mod origin;

@@ -11,11 +11,13 @@ use crate::plot::palette::Look;
 use crate::plot::scale::Spread;
 use crate::plot::svg::escape;
 use crate::plot::{Format, Plot};
+use crate::section::coding::coding;
 use crate::section::{Section, Sources, figures};
 
 pub(crate) fn section(sources: &Sources<'_>) -> Option<Section> {
     let steps = sources.record().map_or_else(String::new, |record| {
-        steps(&record.adjustments) + &tries(&record.adjustments)
+        let adjustments = &record.adjustments;
+        steps(adjustments) + &tries(adjustments) + &coding(adjustments)
     });
     let plots = curves(sources.epochs);
     if steps.is_empty() && plots.is_empty() {

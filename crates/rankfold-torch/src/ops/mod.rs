@@ -12,6 +12,7 @@ mod lrn_kernel;
 mod norm;
 pub(crate) mod packed;
 mod pool;
+mod quantize;
 mod shape;
 mod team;
 
@@ -107,6 +108,7 @@ pub(crate) fn run(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>, Fault> {
         Op::Unsqueeze(op) => shape::unsqueeze(op, call),
         Op::Expand(op) => shape::expand(op, call),
         Op::Pad(op) => shape::pad(op, call),
+        Op::Quantize(op) => quantize::quantize(op, call),
         Op::Softmax(op) => attention::softmax(op, call),
         Op::MatMul(op) => attention::matmul(op, call),
         Op::Attention(op) => attention::attention(op, call),
@@ -148,6 +150,7 @@ pub(crate) fn memory(op: &Op) -> Memory {
         | Op::MatMul(_)
         | Op::Attention(_)
         | Op::Embedding(_)
+        | Op::Quantize(_)
         | Op::Pad(_) => Memory::Fresh,
         Op::Activation(op) if *op == rankfold_graph::ops::Activation::Identity => Memory::View,
         Op::Activation(_) => Memory::Fresh,

@@ -9,6 +9,7 @@ mod metrics;
 mod ops;
 mod pools;
 mod pruning;
+mod quantized;
 mod simplify;
 mod training;
 

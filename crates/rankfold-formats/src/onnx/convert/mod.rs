@@ -5,6 +5,7 @@ mod elementwise;
 mod linear;
 mod norm;
 mod pool;
+mod quantize;
 mod shape;
 
 use rankfold_graph::{Tensor, ValueId, WeightName};

@@ -25,14 +25,27 @@ impl Writer<'_> {
         inputs
     }
 
+    /// The kernel and the bias of a layer, after its input.
+    fn kernel_and_bias(
+        &mut self,
+        site: &Site<'_>,
+        weight: &str,
+        bias: Option<&str>,
+    ) -> Vec<String> {
+        let inputs = vec![site.input(), self.weight(weight)];
+        match bias.and_then(|bias| self.coded_bias(site, weight, bias)) {
+            Some(coded) => [inputs, vec![coded]].concat(),
+            None => self.with_bias(inputs, bias),
+        }
+    }
+
     fn kernel_shape(&self, weight: &str) -> Vec<usize> {
         let tensor = self.graph.weights().get(weight);
         tensor.map_or(vec![], |t| t.shape().iter().skip(2).copied().collect())
     }
 
     pub(super) fn conv(&mut self, site: &Site<'_>, op: &Conv) -> Done {
-        let inputs = vec![site.input(), self.weight(&op.weight)];
-        let inputs = self.with_bias(inputs, op.bias.as_deref());
+        let inputs = self.kernel_and_bias(site, &op.weight, op.bias.as_deref());
         let attributes = vec![
             ints("kernel_shape", self.kernel_shape(&op.weight)),
             ints("strides", op.stride.iter().copied()),
@@ -45,8 +58,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn conv_transpose(&mut self, site: &Site<'_>, op: &ConvTranspose) -> Done {
-        let inputs = vec![site.input(), self.weight(&op.weight)];
-        let inputs = self.with_bias(inputs, op.bias.as_deref());
+        let inputs = self.kernel_and_bias(site, &op.weight, op.bias.as_deref());
         let attributes = vec![
             ints("kernel_shape", self.kernel_shape(&op.weight)),
             ints("strides", op.stride.iter().copied()),
@@ -63,8 +75,7 @@ impl Writer<'_> {
     pub(super) fn linear(&mut self, site: &Site<'_>, op: &Linear) -> Done {
         let shape = &self.graph.fact(site.node.inputs[0]).shape;
         if shape.as_ref().is_some_and(|s| s.len() == 2) {
-            let inputs = vec![site.input(), self.weight(&op.weight)];
-            let inputs = self.with_bias(inputs, op.bias.as_deref());
+            let inputs = self.kernel_and_bias(site, &op.weight, op.bias.as_deref());
             self.add(
                 site,
                 "Gemm",
@@ -74,9 +85,11 @@ impl Writer<'_> {
             );
             return Ok(());
         }
-        let matrix = match self.graph.weights().get(&op.weight) {
-            Some(tensor) => self.tensor(&op.weight, Stored::Transposed(tensor.clone())),
-            None => op.weight.to_string(),
+        let coded = self.coded_matrix(&op.weight);
+        let matrix = match (coded, self.graph.weights().get(&op.weight)) {
+            (Some(coded), _) => coded,
+            (None, Some(tensor)) => self.tensor(&op.weight, Stored::Transposed(tensor.clone())),
+            (None, None) => op.weight.to_string(),
         };
         let inputs = [site.input(), matrix];
         match &op.bias {

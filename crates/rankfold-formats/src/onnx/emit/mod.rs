@@ -1,6 +1,7 @@
 //! The graph's ops as nodes of a file.
 
 mod layers;
+mod quantize;
 mod shape;
 
 use rankfold_graph::ops::{Activation, Arithmetic, Attention, Binary, BinaryScalar, Constant};
@@ -77,6 +78,7 @@ impl Writer<'_> {
             Op::Unsqueeze(op) => self.with_axes(site, "Unsqueeze", &op.axes, 13, vec![]),
             Op::Expand(op) => self.expand(site, op),
             Op::Pad(op) => self.pad(site, op),
+            Op::Quantize(op) => self.quantize(site, op),
             Op::Dropout(_) => {
                 self.simple(site, "Identity", vec![]);
                 Ok(())

@@ -217,6 +217,11 @@ impl<'a> Import<'a> {
             {
                 import.constants.insert(output, tensor);
             }
+            if let [output] = &node.output[..]
+                && let Some(tensor) = import.dequantized(node)
+            {
+                import.constants.insert(output, tensor);
+            }
         }
         Ok(import)
     }

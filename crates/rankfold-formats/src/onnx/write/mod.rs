@@ -95,6 +95,8 @@ pub(super) struct Writer<'a> {
     /// Nodes of the file that have been written.
     written: HashSet<usize>,
     pub(super) tensors: IndexMap<String, Stored>,
+    /// The file's names of the weights and biases that it holds as codes.
+    pub(super) dequantized: HashMap<String, String>,
     /// Names of the graph's values.
     values: HashSet<&'a str>,
     /// Names that are taken.
@@ -120,6 +122,7 @@ impl<'a> Writer<'a> {
             nodes: Vec::new(),
             written: HashSet::new(),
             tensors: IndexMap::new(),
+            dequantized: HashMap::new(),
             values: graph.values().iter().map(|v| v.name.as_str()).collect(),
             names: graph.values().iter().map(|v| v.name.clone()).collect(),
         }
@@ -230,6 +233,9 @@ impl<'a> Writer<'a> {
 
     /// The file's name for a weight of the graph.
     pub(super) fn weight(&mut self, name: &str) -> String {
+        if let Some(name) = self.coded_weight(name) {
+            return name;
+        }
         match self.graph.weights().get(name) {
             Some(tensor) => self.tensor(name, Stored::Plain(tensor.clone())),
             None => name.to_owned(),

@@ -1,6 +1,8 @@
 //! Functions of single elements, arithmetic, softmax.
 
-use rankfold_graph::ops::{Activation, Arithmetic, Binary, BinaryScalar, Dropout, Softmax};
+use rankfold_graph::ops::{
+    Activation, Arithmetic, Binary, BinaryScalar, Dropout, Quantize, Softmax,
+};
 
 use super::{Arg, Step};
 use crate::pt2::import::Import;
@@ -77,6 +79,12 @@ impl Import<'_> {
         };
         self.is_float(input)
             .then(|| Step::new(op, [Arg::named(input)]))
+    }
+
+    pub(super) fn quantize(&self, node: &FileNode) -> Option<Step> {
+        let range = [node.int("quant_min")?, node.int("quant_max")?];
+        let op = Quantize::from_file(node.number("scale")?, node.int("zero_point")?, range)?;
+        Some(Step::new(op, [Arg::named(node.tensor("self")?)]))
     }
 
     /// The bound that the node which makes `name` keeps everything above.

@@ -106,6 +106,7 @@ impl Import<'_> {
             ("dropout" | "native_dropout" | "feature_dropout", "default") => {
                 single(self.dropout(node))
             }
+            ("fake_quantize_per_tensor_affine", "default") => single(self.quantize(node)),
             _ => single(self.activation(node, op, overload)),
         }
     }

@@ -123,6 +123,15 @@ impl Writer<'_> {
             Op::Unsqueeze(op) => self.unsqueeze(site, op),
             Op::Expand(op) => self.expand(site, op),
             Op::Pad(op) => self.pad(site, op),
+            Op::Quantize(op) => {
+                self.simple(site, "fake_quantize_per_tensor_affine.default", |json| {
+                    json.arg("self", site.input())
+                        .arg("scale", number(f64::from(op.scale)))
+                        .arg("zero_point", int(op.zero_point.into()))
+                        .arg("quant_min", int(0))
+                        .arg("quant_max", int(255))
+                })
+            }
             Op::Dropout(op) => self.simple(site, "dropout.default", |json| {
                 json.arg("input", site.input())
                     .arg("p", number(op.p))

@@ -67,6 +67,7 @@ impl Writer<'_> {
             Op::Linear(_) | Op::Activation(_) | Op::BatchNorm(_) | Op::LayerNorm(_) => own(),
             Op::GroupNorm(_) | Op::LocalResponseNorm(_) | Op::BinaryScalar(_) => own(),
             Op::Softmax(_) | Op::Dropout(_) | Op::AdaptiveAvgPool(_) => own(),
+            Op::Quantize(_) => own(),
             Op::AdaptiveMaxPool(_) | Op::Split(_) => own(),
             Op::Binary(_) => self.broadcast(site, axis),
             Op::Pad(pad) => {
