@@ -4,15 +4,12 @@ use rankfold_data::Split;
 use rankfold_finetune::Recipe;
 use rankfold_graph::Graph;
 use rankfold_torch::Device;
-use serde_json::{Map, Value};
 
 use crate::args::{DataArgs, ModelArgs};
 use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::model::load;
-use crate::pruning::{
-    CycleArgs, Cycles, Pruned, RuleArgs, School, account, connections, zeros_line,
-};
+use crate::pruning::{CycleArgs, Cycles, RuleArgs, School, account, zeros_line};
 use crate::trained::{Finish, Made, RunArgs, previous_plan};
 use crate::training::{Material, RecipeArg, sample};
 
@@ -51,32 +48,27 @@ impl Prune {
         let recipe = self.recipe(device)?;
         let finish = Finish::claim(&self.run)?;
         let loaded = load(&self.model.model, &self.model.arch)?;
+        let start = &loaded.graph;
         let pruned = match criterion {
             None => None,
             Some(criterion) => {
-                let cycles =
-                    self.cycles(criterion, &loaded.graph, (&finish.out, device), &recipe)?;
-                Some(cycles.run(&loaded.graph)?)
+                let cycles = self.cycles(criterion, start, (&finish.out, device), &recipe)?;
+                Some(cycles.run(start)?)
             }
         };
-        let mut steps = Map::new();
-        let mut notes = Vec::new();
-        let mut graph = loaded.graph.clone();
-        if let Some(pruned) = &pruned {
-            steps.extend(nodes(&loaded.graph, pruned));
-            graph = pruned.graph.clone();
-        }
-        if let Some(rule) = rule {
-            let (zeroed, layers) = prune_connections(&graph, rule)?;
-            steps.insert("connections".to_owned(), connections(&layers));
-            notes.push(zeros_line(&layers));
-            graph = zeroed;
-        }
+        let graph = pruned.as_ref().map_or(start, |pruned| &pruned.graph);
+        let zeroed = rule
+            .map(|rule| prune_connections(graph, rule))
+            .transpose()?;
         let made = Made {
-            graph: &graph,
+            graph: zeroed.as_ref().map_or(graph, |(graph, _)| graph),
             last: pruned.as_ref().and_then(|pruned| pruned.last.as_ref()),
-            steps: Value::Object(steps),
-            notes,
+            steps: account(
+                start,
+                pruned.as_ref(),
+                zeroed.as_ref().map(|(_, zeros)| &zeros[..]),
+            ),
+            notes: zeroed.iter().map(|(_, zeros)| zeros_line(zeros)).collect(),
         };
         let plan = previous_plan(&loaded, self.run.seed);
         let aim = self.run.training.aim();
@@ -133,14 +125,4 @@ impl Prune {
             seed,
         })
     }
-}
-
-/// What the report says of the channels.
-fn nodes(start: &Graph, pruned: &Pruned) -> Map<String, Value> {
-    let mut steps = Map::new();
-    steps.insert("nodes".to_owned(), account(start, pruned));
-    if let Some(training) = &pruned.training {
-        steps.insert("training".to_owned(), training.clone());
-    }
-    steps
 }

@@ -5,6 +5,7 @@ mod cells;
 mod layers;
 mod network;
 mod origin;
+mod pruned;
 mod sensitivity;
 mod table;
 mod tradeoff;
@@ -34,6 +35,7 @@ pub(crate) const ALL: &[Make] = &[
     tradeoff::section,
     layers::section,
     table::section,
+    pruned::section,
     network::section,
     cards::section,
     origin::section,
