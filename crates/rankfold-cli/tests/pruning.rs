@@ -30,20 +30,31 @@ fn layer<'a>(report: &'a Value, name: &str) -> &'a Value {
     layers.iter().find(|layer| layer["name"] == name).unwrap()
 }
 
+/// So many numbers from 0 to 2 without order.
+fn numbers(count: usize) -> Vec<f32> {
+    let number = |i: usize| ((i * 7919) % 1000) as f32 / 500.0;
+    (0..count).map(number).collect()
+}
+
+/// A file of named inputs, and what else data can have.
+fn tensor_file(path: &Path, tensors: &[(&str, &[usize], Vec<f32>)]) {
+    let mut state = StateDict::new();
+    for (name, shape, values) in tensors {
+        let tensor = Tensor::from_f32(shape.to_vec(), values.clone()).unwrap();
+        state.insert((*name).to_owned(), tensor).unwrap();
+    }
+    write_safetensors(path, &state, &SaveOptions::default()).unwrap();
+}
+
 /// Pairs of numbers and their sums, as targets.
 fn sums(path: &Path) {
-    let count = 1200;
-    let number = |i: usize| ((i * 7919) % 1000) as f32 / 500.0;
-    let pairs: Vec<f32> = (0..2 * count).map(number).collect();
+    let pairs = numbers(2400);
     let sums = pairs.chunks(2).map(|pair| pair[0] + pair[1]).collect();
-    let mut tensors = StateDict::new();
-    let mut insert = |name: &str, shape: Vec<usize>, values| {
-        let tensor = Tensor::from_f32(shape, values).unwrap();
-        tensors.insert(name.to_owned(), tensor).unwrap();
-    };
-    insert("input", vec![count, 2, 1, 1], pairs);
-    insert("targets", vec![count, 1], sums);
-    write_safetensors(path, &tensors, &SaveOptions::default()).unwrap();
+    let tensors = [
+        ("input", &[1200, 2, 1, 1][..], pairs),
+        ("targets", &[1200, 1], sums),
+    ];
+    tensor_file(path, &tensors);
 }
 
 #[test]
@@ -160,17 +171,19 @@ fn small_weights_become_zeros_without_data() {
 fn an_exported_model_comes_back_as_one() {
     let folder = tempdir().unwrap();
     let folder = folder.path();
-    let model = onnx_fixture("branches.onnx");
-    let inputs = onnx_fixture("branches.safetensors");
-    let options = format!(
-        "{} --nodes activation-variance --deviations 0 --data tensors:{} --epochs 0 -o out",
-        model.display(),
-        inputs.display()
-    );
-    prune(&options, folder);
-    let report = report(&folder.join("out"));
-    assert!(report["after"]["parameters"].as_u64() < report["before"]["parameters"].as_u64());
-    assert!(folder.join("out/model.onnx").exists());
+    for (name, side) in [("convs", 16), ("attention", 8)] {
+        let count = 4 * 3 * side * side;
+        let inputs = [("x", &[4, 3, side, side][..], numbers(count))];
+        tensor_file(&folder.join("x.safetensors"), &inputs);
+        let options = format!(
+            "{} --nodes activation-variance --deviations 0 --data tensors:x.safetensors --epochs 0 -o {name}",
+            onnx_fixture(&format!("{name}.onnx")).display(),
+        );
+        prune(&options, folder);
+        let report = report(&folder.join(name));
+        assert!(report["after"]["parameters"].as_u64() < report["before"]["parameters"].as_u64());
+        assert!(folder.join(name).join("model.onnx").exists());
+    }
 }
 
 #[test]
@@ -208,10 +221,10 @@ fn what_cannot_be_is_refused() {
         &["--threshold"],
     );
     refuse("zoo:lenet6 --connections -o out", 2, &["lenet5"]);
-    let attention = onnx_fixture("tied.onnx");
+    let branches = onnx_fixture("branches.onnx");
     let nothing = format!(
         "{} --nodes activation-count --epochs 0 --data shapes -o out",
-        attention.display()
+        branches.display()
     );
     refuse(&nothing, 2, &["no channel of this model can be removed"]);
     let numbers =

@@ -33,7 +33,8 @@ pub fn random_factors(graph: &Graph, layers: &[String], seed: u64) -> Result<Gra
 }
 
 /// The same network with the kernels and biases of all layers moved at random: each number by a normal
-/// one times `share` of the root mean square of its kernel or bias.
+/// one times `share` of the root mean square of its kernel or bias, and all together scaled so that
+/// they stay as large as they were.
 pub fn distorted(graph: &Graph, share: f64, seed: u64) -> Result<Graph> {
     let mut moved = graph.clone();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -47,9 +48,10 @@ pub fn distorted(graph: &Graph, share: f64, seed: u64) -> Result<Graph> {
         let mut values = weight.to_f32().map_err(broken(name))?.into_owned();
         let squares: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum();
         let width = share * (squares / values.len().max(1) as f64).sqrt();
+        let scale = (1.0 + share * share).sqrt().recip();
         for value in &mut values {
             let drawn: f64 = StandardNormal.sample(&mut rng);
-            *value += (width * drawn) as f32;
+            *value = (scale * (f64::from(*value) + width * drawn)) as f32;
         }
         replace(&mut moved, name, values)?;
     }
@@ -81,21 +83,20 @@ mod tests {
     use rankfold_zoo::{Options, build};
 
     #[test]
-    fn distortion_has_the_width_asked_for_and_follows_the_seed() {
+    fn distortion_keeps_the_size_and_follows_the_seed() {
         let graph = build("lenet5", &Options::default()).unwrap();
         let values = |graph: &Graph| {
             let weight = graph.weights().get("fc1.weight").unwrap();
             weight.to_f32().unwrap().to_vec()
         };
-        let mean_square = |values: &mut dyn Iterator<Item = f32>| {
-            let squares: Vec<f64> = values.map(|v| f64::from(v).powi(2)).collect();
-            squares.iter().sum::<f64>() / squares.len() as f64
-        };
+        let product =
+            |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
         let moved = distorted(&graph, 0.5, 1).unwrap();
         let (old, new) = (values(&graph), values(&moved));
-        let step = mean_square(&mut old.iter().zip(&new).map(|(a, b)| a - b));
-        let size = mean_square(&mut old.iter().copied());
-        assert!((step / size - 0.25).abs() < 0.01, "{step} {size}");
+        let (size, after) = (product(&old, &old), product(&new, &new));
+        assert!((after / size - 1.0).abs() < 0.02, "{after} {size}");
+        let alike = product(&old, &new) / size;
+        assert!((alike - 1.25f64.sqrt().recip()).abs() < 0.02, "{alike}");
         assert_eq!(moved, distorted(&graph, 0.5, 1).unwrap());
         assert_ne!(moved, distorted(&graph, 0.5, 2).unwrap());
         assert_eq!(graph, distorted(&graph, 0.0, 1).unwrap());

@@ -89,6 +89,32 @@ fn sweep() -> [(&'static str, String); 2] {
 }
 
 #[test]
+fn what_was_pruned_is_told_layer_by_layer() {
+    let mut record = record();
+    record["adjustments"]["nodes"] = json!({ "cycles": [], "layers": [
+        { "name": "conv", "channels": [1600, 12] },
+        { "name": EVIL, "channels": [10, 10], "stays": "they are an output of the model" }] });
+    record["adjustments"]["connections"] =
+        json!([{ "name": "conv", "weights": 2304, "zeros": [0, 576], "threshold": 0.1 }]);
+    let page = report(&[("report.json", record.to_string())]).html;
+    for text in [
+        "What was pruned",
+        ">1,600<",
+        ">12<",
+        "an output of the model",
+        ">576<",
+        "25.0 %",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    assert!(!page.contains("<script>alert"));
+    record["adjustments"]["nodes"]["layers"] = json!([{ "channels": "many" }]);
+    record["adjustments"]["connections"] = json!(7);
+    let page = report(&[("report.json", record.to_string())]).html;
+    assert!(!page.contains("What was pruned"));
+}
+
+#[test]
 fn a_whole_record_gives_every_part() {
     let report = report(&[("report.json", record().to_string())]);
     assert_eq!(

@@ -4,16 +4,13 @@ use rankfold_data::Split;
 use rankfold_finetune::Recipe;
 use rankfold_graph::Graph;
 use rankfold_torch::Device;
-use serde_json::{Map, Value};
 
 use crate::args::{DataArgs, ModelArgs};
 use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::model::load;
 use crate::planning;
-use crate::pruning::{
-    CycleArgs, Cycles, Pruned, RuleArgs, School, account, connections, zeros_line,
-};
+use crate::pruning::{CycleArgs, Cycles, RuleArgs, School, account, zeros_line};
 use crate::trained::{Finish, Made, RunArgs};
 use crate::training::{Material, RecipeArg, sample};
 
@@ -49,35 +46,30 @@ impl Prune {
         }
         self.cycles.check(!self.run.training.is_nothing())?;
         let device = self.run.device.resolve()?;
-        let recipe = self.recipe(device)?;
         let finish = Finish::claim(&self.run)?;
         let loaded = load(&self.model.model, &self.model.arch)?;
+        let recipe = self.recipe(&loaded.graph, device)?;
+        let start = &loaded.graph;
         let pruned = match criterion {
             None => None,
             Some(criterion) => {
-                let cycles =
-                    self.cycles(criterion, &loaded.graph, (&finish.out, device), &recipe)?;
-                Some(cycles.run(&loaded.graph)?)
+                let cycles = self.cycles(criterion, start, (&finish.out, device), &recipe)?;
+                Some(cycles.run(start)?)
             }
         };
-        let mut steps = Map::new();
-        let mut notes = Vec::new();
-        let mut graph = loaded.graph.clone();
-        if let Some(pruned) = &pruned {
-            steps.extend(nodes(&loaded.graph, pruned));
-            graph = pruned.graph.clone();
-        }
-        if let Some(rule) = rule {
-            let (zeroed, layers) = prune_connections(&graph, rule)?;
-            steps.insert("connections".to_owned(), connections(&layers));
-            notes.push(zeros_line(&layers));
-            graph = zeroed;
-        }
+        let graph = pruned.as_ref().map_or(start, |pruned| &pruned.graph);
+        let zeroed = rule
+            .map(|rule| prune_connections(graph, rule))
+            .transpose()?;
         let made = Made {
-            graph: &graph,
+            graph: zeroed.as_ref().map_or(graph, |(graph, _)| graph),
             last: pruned.as_ref().and_then(|pruned| pruned.last.as_ref()),
-            steps: Value::Object(steps),
-            notes,
+            steps: account(
+                start,
+                pruned.as_ref(),
+                zeroed.as_ref().map(|(_, zeros)| &zeros[..]),
+            ),
+            notes: zeroed.iter().map(|(_, zeros)| zeros_line(zeros)).collect(),
         };
         let plan = planning::previous(&loaded, self.run.seed);
         let aim = self.run.training.aim();
@@ -91,17 +83,16 @@ impl Prune {
     }
 
     /// How the network is trained; none where it is not.
-    fn recipe(&self, device: Device) -> Outcome<Option<Recipe>> {
+    fn recipe(&self, graph: &Graph, device: Device) -> Outcome<Option<Recipe>> {
         let training = &self.run.training;
         if training.is_nothing() {
             return Ok(None);
         }
-        let base = match (training.recipe, self.is_taught()) {
-            (RecipeArg::Paper, _) => Recipe::paper(),
-            (RecipeArg::Lightlayers, _) => Recipe::lightlayers(true),
-            (RecipeArg::Default, true) => Recipe::default(),
-            (RecipeArg::Default, false) => Recipe::labels(),
+        let default = match self.is_taught() {
+            true => Recipe::default(),
+            false => Recipe::labels(),
         };
+        let base = training.recipe.of(default, graph);
         training.recipe(base, self.run.seed, device).map(Some)
     }
 
@@ -135,14 +126,4 @@ impl Prune {
             seed,
         })
     }
-}
-
-/// What the report says of the channels.
-fn nodes(start: &Graph, pruned: &Pruned) -> Map<String, Value> {
-    let mut steps = Map::new();
-    steps.insert("nodes".to_owned(), account(start, pruned));
-    if let Some(training) = &pruned.training {
-        steps.insert("training".to_owned(), training.clone());
-    }
-    steps
 }

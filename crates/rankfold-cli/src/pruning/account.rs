@@ -5,7 +5,7 @@ use std::fmt;
 use rankfold_compress::{Channels, LayerChannels, LayerZeros};
 use rankfold_graph::Graph;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::cycles::Pruned;
 use crate::output::{grouped, percent};
@@ -23,6 +23,13 @@ pub(crate) struct Cycle {
     pub(super) error: Option<f64>,
     /// False where it was taken back.
     pub(super) taken: bool,
+}
+
+impl Cycle {
+    /// True where it came to nothing.
+    pub(super) fn is_vain(&self) -> bool {
+        self.removed == 0 || !self.taken
+    }
 }
 
 impl fmt::Display for Cycle {
@@ -55,8 +62,26 @@ struct Row {
     stays: Option<String>,
 }
 
+/// What the report says of a pruning.
+pub(crate) fn account(
+    start: &Graph,
+    pruned: Option<&Pruned>,
+    zeros: Option<&[LayerZeros]>,
+) -> Value {
+    let mut steps = Map::new();
+    if let Some(pruned) = pruned {
+        steps.insert("nodes".to_owned(), nodes(start, pruned));
+        let training = pruned.training.clone();
+        steps.extend(training.map(|training| ("training".to_owned(), training)));
+    }
+    if let Some(zeros) = zeros {
+        steps.insert("connections".to_owned(), connections(zeros));
+    }
+    Value::Object(steps)
+}
+
 /// What cycles did to a network, and to its layers.
-pub(crate) fn account(start: &Graph, pruned: &Pruned) -> Value {
+fn nodes(start: &Graph, pruned: &Pruned) -> Value {
     let before = Channels::of(start);
     let after = Channels::of(&pruned.graph);
     let layers = before.widths().zip(after.widths());
@@ -77,7 +102,7 @@ fn why(layers: &[LayerChannels], name: &str) -> Option<String> {
 }
 
 /// What became of the weights of all layers.
-pub(crate) fn connections(layers: &[LayerZeros]) -> Value {
+fn connections(layers: &[LayerZeros]) -> Value {
     let rows = layers.iter().map(|layer| {
         json!({
             "name": layer.name,

@@ -123,37 +123,35 @@ impl Cycles<'_> {
     /// Goes through all cycles.
     pub(crate) fn run(&self, start: &Graph) -> Outcome<Pruned> {
         let mut now = self.first(start)?;
-        let most = now.error.zip(self.args.tolerance);
-        let most = most.map_or(f64::INFINITY, |(error, more)| error + more);
+        let allowed = now.error.zip(self.args.tolerance);
+        let allowed = allowed.map_or(f64::INFINITY, |(error, more)| error + more);
         let (mut best, mut cycles, mut vain) = (now.clone(), Vec::new(), 0);
         let mut layers = Vec::new();
         for number in 1..=self.args.cycles.get() {
             let cut = self.cut(&now.graph)?;
             let [removed, left] = cut.counts();
             layers = cut.layers;
-            let again = self.args.distort.is_some();
-            if removed == 0 && !again {
+            if removed == 0 && self.args.distort.is_none() {
                 note(format!("cycle {number}: nothing goes"));
                 break;
             }
             let next = self.after(cut.graph, number)?;
-            let taken = next.error.is_none_or(|error| error <= most);
             let cycle = Cycle {
                 number,
                 removed,
                 left,
                 error: next.error,
-                taken,
+                taken: next.error.is_none_or(|error| error <= allowed),
             };
             note(&cycle);
-            cycles.push(cycle);
-            vain = if removed > 0 && taken { 0 } else { vain + 1 };
-            if taken {
+            if cycle.taken {
                 now = next;
-                if now.beats(&best) {
-                    best = now.clone();
-                }
             }
+            if now.beats(&best) {
+                best = now.clone();
+            }
+            vain = if cycle.is_vain() { vain + 1 } else { 0 };
+            cycles.push(cycle);
             if self.school.is_none() || vain > self.args.patience {
                 break;
             }
@@ -223,11 +221,15 @@ impl School<'_> {
         if let Some(teacher) = self.teacher {
             identity.push(("teacher", weights_hash(teacher)));
         }
+        let stage = Stage {
+            name: name.to_owned(),
+            layers: Vec::new(),
+        };
         let training = Training {
             args: self.args,
-            network: name,
+            network: "model",
             doing: "training",
-            stages: &[Stage::training()],
+            stages: &[stage],
             decomposed: &[],
             teacher: self.teacher,
             material: &self.material,

@@ -4,6 +4,6 @@ mod account;
 mod cycles;
 mod options;
 
-pub(crate) use self::account::{account, connections, zeros_line};
-pub(crate) use self::cycles::{Cycles, Pruned, School};
+pub(crate) use self::account::{account, zeros_line};
+pub(crate) use self::cycles::{Cycles, School};
 pub(crate) use self::options::{CycleArgs, RuleArgs};

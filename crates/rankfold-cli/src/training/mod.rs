@@ -25,7 +25,7 @@ pub(crate) use self::outcome::{Choice, account, epochs};
 pub(crate) struct Training<'a> {
     pub(crate) args: &'a TrainingArgs,
     /// What the metrics call the network.
-    pub(crate) network: &'a str,
+    pub(crate) network: &'static str,
     /// What the progress bar says is done.
     pub(crate) doing: &'static str,
     pub(crate) stages: &'a [Stage],

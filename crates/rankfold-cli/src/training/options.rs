@@ -19,7 +19,7 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_enum, default_value = "default")]
     pub(crate) recipe: RecipeArg,
 
-    /// Passes over the data, in every stage
+    /// Passes over the data, in every stage; `prune` takes 0 for no training
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
 

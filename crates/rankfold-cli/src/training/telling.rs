@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use rankfold_finetune::{Epoch, Event, FinetuneError, Length, News, StageRecord};
 use rankfold_formats::{FormatError, write_atomically};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Training;
 use crate::interrupt;
@@ -18,7 +19,7 @@ use crate::progress;
 pub(super) struct Telling<'a> {
     training: &'a Training<'a>,
     pub(super) bar: ProgressBar,
-    /// Lines of the metrics that other networks wrote.
+    /// Lines of the metrics that others wrote: other networks, or other trainings of this one.
     others: Vec<String>,
     pub(super) records: Vec<StageRecord>,
     /// The loss, smoothed.
@@ -36,9 +37,8 @@ struct Line<'a> {
 
 impl<'a> Telling<'a> {
     pub(super) fn new(training: &'a Training<'a>) -> Self {
-        let own = format!("\"network\":\"{}\"", training.network);
         let text = std::fs::read_to_string(&training.metrics).unwrap_or_default();
-        let others = text.lines().filter(|line| !line.contains(&own));
+        let others = text.lines().filter(|line| !is_own(training, line));
         let epoch = training.material.lessons.steps();
         let steps = match training.recipe.length {
             Length::Epochs(epochs) => epochs * epoch,
@@ -134,6 +134,16 @@ impl<'a> Telling<'a> {
     fn say(&self, text: String) {
         self.bar.suspend(|| note(text));
     }
+}
+
+/// Whether a line of the metrics is of a stage of this training.
+fn is_own(training: &Training<'_>, line: &str) -> bool {
+    let line: Value = serde_json::from_str(line).unwrap_or_default();
+    line["network"] == training.network
+        && training
+            .stages
+            .iter()
+            .any(|stage| line["stage"] == *stage.name)
 }
 
 fn epoch_line(epoch: &Epoch) -> String {

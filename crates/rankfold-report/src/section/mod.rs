@@ -6,6 +6,7 @@ mod coding;
 mod layers;
 mod network;
 mod origin;
+mod pruned;
 mod sensitivity;
 mod table;
 mod tradeoff;
@@ -35,6 +36,7 @@ pub(crate) const ALL: &[Make] = &[
     tradeoff::section,
     layers::section,
     table::section,
+    pruned::section,
     network::section,
     cards::section,
     origin::section,
