@@ -3,8 +3,9 @@
     python3 benches/prune.py RANKFOLD [--only PATTERN] [--seeds N] [--folder FOLDER]
 
 needs RANKFOLD_DATA. `sum`: 1000 hidden nodes learn to add two numbers, of which one node is enough.
-`autoencoder`: MNIST through 1-32-64-32-1 channels, once pruned and once only trained, for as many epochs
-as all cycles together. Every result goes to benches/results/prune.json as soon as it is there; what is
+`autoencoder`: MNIST through 1-32-64-32-1 channels, at most 1-4-8-6-1 of which should be enough. Beside each
+stands the whole network, trained for as many epochs as all cycles together; then both are trained once
+more without a penalty. Every result goes to benches/results/prune.json as soon as it is there; what is
 there is not run again, and a run that was stopped goes on from its last checkpoint in FOLDER
 (target/prune).
 """
@@ -29,15 +30,19 @@ SAMPLES = 1_000_000
 TRAINING = ["--loss", "rmse", "--optimizer", "sgd", "--momentum", "0.9", "--warm-up", "0"]
 CYCLES = {
     "sum": [
-        *["--nodes", "activation-count", "--rule", "thesis", "--distort", "1"],
-        *["--cycles", "60", "--patience", "8", "--tolerance", "0.02"],
-        *["--rate", "0.01", "--schedule", "constant", "--batch", "1000", "--epochs", "1"],
+        *["--nodes", "activation-count", "--rule", "thesis", "--distort", "2"],
+        *["--cycles", "100", "--patience", "10", "--tolerance", "0.02"],
+        *["--rate", "0.01", "--batch", "1000", "--epochs", "1"],
     ],
     "autoencoder": [
         *["--nodes", "activation-variance", "--deviations", "1", "--l2", "0.01"],
-        *["--cycles", "30", "--tolerance", "0.02"],
-        *["--rate", "0.01", "--batch", "128", "--epochs", "2"],
+        *["--cycles", "11"],
+        *["--rate", "0.01", "--batch", "128", "--epochs", "1"],
     ],
+}
+LAST = {
+    "sum": ["--rate", "0.01", "--batch", "1000", "--epochs", "2"],
+    "autoencoder": ["--rate", "0.02", "--batch", "128", "--epochs", "10"],
 }
 
 
@@ -61,31 +66,38 @@ def run(command):
         sys.exit(f"failed with {done.returncode}: {shlex.join(command)}")
 
 
+def report(out):
+    return json.loads((out / "report.json").read_text())
+
+
 def pruned(arguments, name, data, seed, out):
     options = [f"zoo:calli-{name}", *CYCLES[name], *TRAINING, "--no-teacher", "--seed", str(seed)]
     run([arguments.binary, "prune", *options, "--data", data, "-o", str(out)])
-    report = json.loads((out / "report.json").read_text())
-    nodes = report["adjustments"]["nodes"]
+    nodes = report(out)["adjustments"]["nodes"]
     metrics = (json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
     return {
         "options": options,
         "channels": {layer["name"]: layer["channels"] for layer in nodes["layers"]},
-        "parameters": [report[side]["parameters"] for side in ("before", "after")],
-        "rmse": report["after"]["rmse"],
-        "cycles": len(nodes["cycles"]),
+        "parameters": [report(out)[side]["parameters"] for side in ("before", "after")],
         "left": [cycle["left"] for cycle in nodes["cycles"]],
         "epochs": sum(1 for line in metrics if line["epoch"] > 0),
     }
 
 
-def unpruned(arguments, name, data, seed, epochs, out):
-    """The error of the whole network after as many epochs, by the same recipe."""
+def trained(arguments, name, data, seed, epochs, out):
+    """The whole network after as many epochs, by the same recipe."""
     given = iter(CYCLES[name])
-    kept = {"--rate", "--schedule", "--batch", "--l2"}
-    recipe = [word for option in given for value in [next(given)] if option in kept for word in (option, value)]
+    pairs = ((option, next(given)) for option in given)
+    recipe = [word for option, value in pairs if option in {"--rate", "--batch", "--l2"} for word in (option, value)]
     options = [f"calli-{name}", *recipe, *TRAINING, "--epochs", str(epochs), "--seed", str(seed)]
     run([arguments.binary, "train", *options, "--data", data, "-o", str(out)])
-    return json.loads((out / "report.json").read_text())["after"]["rmse"]
+
+
+def finished(arguments, name, data, seed, folder, out):
+    """The error of a network on the test set after its last training."""
+    options = [*LAST[name], *TRAINING, "--seed", str(seed)]
+    run([arguments.binary, "finetune", str(folder), *options, "--data", data, "-o", str(out)])
+    return report(out)["after"]["rmse"]
 
 
 def main():
@@ -106,11 +118,14 @@ def main():
             key = f"{name}, seed {seed}"
             if key in stored["rows"] or not fnmatch.fnmatch(key, arguments.only):
                 continue
-            out = arguments.folder / f"{name}-{seed}"
-            row = pruned(arguments, name, data[name], seed, out)
-            shutil.rmtree(out)
-            row["unpruned_rmse"] = unpruned(arguments, name, data[name], seed, row["epochs"], out)
-            shutil.rmtree(out)
+            folders = [arguments.folder / f"{name}-{seed}-{part}" for part in ("pruned", "whole", "last")]
+            row = pruned(arguments, name, data[name], seed, folders[0])
+            trained(arguments, name, data[name], seed, row["epochs"], folders[1])
+            for key_of, folder in zip(("rmse", "unpruned_rmse"), folders):
+                row[key_of] = finished(arguments, name, data[name], seed, folder, folders[2])
+                shutil.rmtree(folders[2])
+            for folder in folders[:2]:
+                shutil.rmtree(folder)
             stored["rows"][key] = row
             stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
             stored["date"] = datetime.date.today().isoformat()

@@ -52,7 +52,7 @@ fn sums(path: &Path) {
     let sums = pairs.chunks(2).map(|pair| pair[0] + pair[1]).collect();
     let tensors = [
         ("input", &[1200, 2, 1, 1][..], pairs),
-        ("targets", &[1200, 1], sums),
+        ("targets", &[1200, 1][..], sums),
     ];
     tensor_file(path, &tensors);
 }
@@ -107,7 +107,7 @@ fn cycles_train_between_and_a_seed_gives_the_same_bytes() {
     let folder = folder.path();
     sums(&folder.join("sums.safetensors"));
     let options = "zoo:calli-sum --nodes activation-count --rule thesis --loss rmse --no-teacher \
-                   --data tensors:sums.safetensors --optimizer sgd --rate 0.01 --l2 0.001 \
+                   --data tensors:sums.safetensors --optimizer sgd --rate 0.01 --warm-up 0 --l2 0.001 \
                    --batch 100 --epochs 1 --cycles 2 --distort 1 --threads 1";
     for out in ["a", "b"] {
         prune(&format!("{options} -o {out}"), folder);
@@ -203,7 +203,7 @@ fn what_cannot_be_is_refused() {
     refuse(nodes, 2, &["training needs data", "--data KIND:PATH"]);
     refuse(&format!("{nodes} --data mnist:nowhere"), 4, &["nowhere"]);
     refuse(&format!("{nodes} --patience 2"), 2, &["--distort"]);
-    refuse(&format!("{nodes} --distort -1"), 2, &["--distort"]);
+    refuse(&format!("{nodes} --distort=-1"), 2, &["--distort"]);
     let untrained = format!("{nodes} --data mnist:nowhere --epochs 0 --tolerance 0.1");
     refuse(
         &untrained,
@@ -227,7 +227,4 @@ fn what_cannot_be_is_refused() {
         branches.display()
     );
     refuse(&nothing, 2, &["no channel of this model can be removed"]);
-    let numbers =
-        "zoo:calli-autoencoder --nodes activation-count --no-teacher --data shapes -o out";
-    refuse(numbers, 2, &["expected"]);
 }
