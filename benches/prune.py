@@ -28,21 +28,25 @@ from array import array
 RESULTS = pathlib.Path(__file__).parent / "results" / "prune.json"
 SAMPLES = 1_000_000
 TRAINING = ["--loss", "rmse", "--optimizer", "sgd", "--momentum", "0.9", "--warm-up", "0"]
-CYCLES = {
+# Prunings of one network, one after the other: fast at first, then with care.
+STEPS = {
     "sum": [
-        *["--nodes", "activation-count", "--rule", "thesis", "--distort", "2"],
-        *["--cycles", "100", "--patience", "10", "--tolerance", "0.02"],
-        *["--rate", "0.01", "--batch", "1000", "--epochs", "1"],
+        "--nodes activation-count --rule thesis --distort 2 --cycles 100 --patience 10 --tolerance 0.02"
+        " --rate 0.01 --batch 1000 --epochs 1",
     ],
     "autoencoder": [
-        *["--nodes", "activation-variance", "--deviations", "1", "--l2", "0.01"],
-        *["--cycles", "11"],
-        *["--rate", "0.01", "--batch", "128", "--epochs", "1"],
+        "--nodes activation-variance --deviations 1 --cycles 8 --l2 0.01 --rate 0.01 --batch 128 --epochs 1",
+        "--nodes activation-variance --deviations 1.4 --rate 0.02 --batch 128 --epochs 1",
+        "--nodes activation-variance --deviations 1.2 --tolerance 0.02 --rate 0.02 --batch 128 --epochs 1",
     ],
 }
+WHOLE = {
+    "sum": "--rate 0.01 --batch 1000",
+    "autoencoder": "--l2 0.01 --rate 0.01 --batch 128",
+}
 LAST = {
-    "sum": ["--rate", "0.01", "--batch", "1000", "--epochs", "2"],
-    "autoencoder": ["--rate", "0.02", "--batch", "128", "--epochs", "10"],
+    "sum": "--rate 0.01 --batch 1000 --epochs 2",
+    "autoencoder": "--rate 0.02 --batch 128 --epochs 6",
 }
 
 
@@ -71,31 +75,38 @@ def report(out):
 
 
 def pruned(arguments, name, data, seed, out):
-    options = [f"zoo:calli-{name}", *CYCLES[name], *TRAINING, "--no-teacher", "--seed", str(seed)]
-    run([arguments.binary, "prune", *options, "--data", data, "-o", str(out)])
-    nodes = report(out)["adjustments"]["nodes"]
-    metrics = (json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
+    """What all steps come to; the last network is in `out`."""
+    model, reports, epochs = f"zoo:calli-{name}", [], 0
+    for step, options in enumerate(STEPS[name]):
+        folder = out if step + 1 == len(STEPS[name]) else out.with_name(f"{out.name}-{step}")
+        options = [*options.split(), *TRAINING, "--no-teacher", "--seed", str(seed)]
+        run([arguments.binary, "prune", str(model), *options, "--data", data, "-o", str(folder)])
+        reports.append(report(folder))
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        epochs += sum(1 for line in lines if json.loads(line)["epoch"] > 0)
+        if step:
+            shutil.rmtree(model)
+        model = folder
+    nodes = [each["adjustments"]["nodes"] for each in reports]
+    pairs = zip(nodes[0]["layers"], nodes[-1]["layers"])
     return {
-        "options": options,
-        "channels": {layer["name"]: layer["channels"] for layer in nodes["layers"]},
-        "parameters": [report(out)[side]["parameters"] for side in ("before", "after")],
-        "left": [cycle["left"] for cycle in nodes["cycles"]],
-        "epochs": sum(1 for line in metrics if line["epoch"] > 0),
+        "options": STEPS[name],
+        "channels": {first["name"]: [first["channels"][0], last["channels"][1]] for first, last in pairs},
+        "parameters": [reports[0]["before"]["parameters"], reports[-1]["after"]["parameters"]],
+        "left": [cycle["left"] for each in nodes for cycle in each["cycles"]],
+        "epochs": epochs,
     }
 
 
 def trained(arguments, name, data, seed, epochs, out):
     """The whole network after as many epochs, by the same recipe."""
-    given = iter(CYCLES[name])
-    pairs = ((option, next(given)) for option in given)
-    recipe = [word for option, value in pairs if option in {"--rate", "--batch", "--l2"} for word in (option, value)]
-    options = [f"calli-{name}", *recipe, *TRAINING, "--epochs", str(epochs), "--seed", str(seed)]
+    options = [f"calli-{name}", *WHOLE[name].split(), *TRAINING, "--epochs", str(epochs), "--seed", str(seed)]
     run([arguments.binary, "train", *options, "--data", data, "-o", str(out)])
 
 
 def finished(arguments, name, data, seed, folder, out):
     """The error of a network on the test set after its last training."""
-    options = [*LAST[name], *TRAINING, "--seed", str(seed)]
+    options = [*LAST[name].split(), *TRAINING, "--seed", str(seed)]
     run([arguments.binary, "finetune", str(folder), *options, "--data", data, "-o", str(out)])
     return report(out)["after"]["rmse"]
 
@@ -113,7 +124,7 @@ def main():
         write_sums(sums)
     data = {"sum": f"tensors:{sums}", "autoencoder": f"mnist:{os.environ['RANKFOLD_DATA']}"}
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
-    for name in CYCLES:
+    for name in STEPS:
         for seed in range(arguments.seeds):
             key = f"{name}, seed {seed}"
             if key in stored["rows"] or not fnmatch.fnmatch(key, arguments.only):

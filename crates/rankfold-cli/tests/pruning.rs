@@ -123,10 +123,8 @@ fn cycles_train_between_and_a_seed_gives_the_same_bytes() {
     assert!(cycles[0]["removed"].as_u64() > Some(100), "{cycles:?}");
     let metrics = fs::read_to_string(folder.join("a/metrics.jsonl")).unwrap();
     for stage in ["before", "cycle 1"] {
-        assert!(
-            metrics.contains(&format!("\"stage\":\"{stage}\"")),
-            "{metrics}"
-        );
+        let line = format!("\"stage\":\"{stage}\"");
+        assert!(metrics.contains(&line), "{metrics}");
     }
     assert_eq!(listing(folder), ["a", "b", "sums.safetensors"]);
 }

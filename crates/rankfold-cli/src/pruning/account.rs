@@ -42,7 +42,7 @@ impl fmt::Display for Cycle {
         } = self;
         write!(f, "cycle {number}: {removed} channels removed, {left} left")?;
         if let Some(error) = self.error {
-            write!(f, ", error {error:.4}")?;
+            write!(f, ", error {:.4}", error.max(0.0))?;
         }
         match self.taken {
             true => Ok(()),
