@@ -12,9 +12,11 @@ fn every_network_becomes_smaller_and_keeps_its_inputs_and_outputs() {
     let (control, quiet) = (Control::default(), |_: &str| {});
     for network in rankfold_zoo::list() {
         let graph = rankfold_zoo::build(network.name, &Options::default()).unwrap();
+        // Two numbers come in, so that no matrix of this network has more than two singular values.
+        let fc = if network.name == "calli-sum" { 1 } else { 8 };
         let request = Request::new(Budget::UniformRank {
             conv: Some(4),
-            fc: Some(8),
+            fc: Some(fc),
         });
         let statistics = Statistics::new();
         let planned = plan(&graph, &request, &statistics, control, &quiet).unwrap();

@@ -139,12 +139,18 @@ fn hollow(graph: &Graph, outcome: &[LayerChannels]) -> Graph {
         };
         for (role, name) in node.op.weights() {
             let shape = graph.weights().get(name).unwrap().shape().to_vec();
-            let transposed = matches!(&node.op, Op::ConvTranspose(conv) if conv.groups == 1);
-            let axis = usize::from(transposed && role == Role::Kernel);
-            let behind: usize = shape[axis + 1..].iter().product();
-            let mut gone = vec![true; shape[axis]];
+            let (made, behind) = match &node.op {
+                Op::ConvTranspose(conv) if role == Role::Kernel => match conv.groups {
+                    1 => (shape[1], 2),
+                    // Every input channel makes its own ones.
+                    _ => (shape[0] * shape[1], 2),
+                },
+                _ => (shape[0], 1),
+            };
+            let behind: usize = shape[behind..].iter().product();
+            let mut gone = vec![true; made];
             layer.kept.iter().for_each(|&place| gone[place] = false);
-            set(name, &|i| gone[i / behind % shape[axis]]);
+            set(name, &|i| gone[i / behind % made]);
         }
     }
     hollow
