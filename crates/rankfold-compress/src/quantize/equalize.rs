@@ -2,10 +2,10 @@
 //!
 //! Between two layers with nothing but a homogeneous function between them (f(s·x) = s·f(x) for s > 0),
 //! what the first makes in a channel may be divided by any s > 0 if the second multiplies by it. A value
-//! has one scale for all its channels, a kernel one for every output channel; so factors of decomposed
-//! layers, whose channels differ by orders of magnitude, lose most of their bits unless they are made
-//! alike. A depthwise layer takes any s at no cost, since its input channels are its output channels; for
-//! another, s = √(range of the value / range of the kernel) shares the burden between the two.
+//! has one scale for all its channels, a kernel one for every output channel, so that channels much
+//! smaller than the largest lose bits. A depthwise layer takes any s at no cost, since its input channels
+//! are its output channels; for another, s = √(range of the value / range of the kernel) shares the burden
+//! between the two. That is a rule of thumb: whether it helps is measured.
 
 use rankfold_graph::ops::Activation;
 use rankfold_graph::{Graph, Node, Op, Tensor, TensorError, WeightName};
