@@ -84,7 +84,7 @@ def case(binary, folder, name, network, budget, batches, targets):
             "target": target,
             "predicted_ms": accepted.get("predicted_ms"),
             "measured_when_planned_ms": accepted.get("measured_ms"),
-            "fresh": bench["starts"],
+            "fresh": [{key: start[key] for key in start if key != "model"} for start in bench["starts"]],
         })
     return rows
 
