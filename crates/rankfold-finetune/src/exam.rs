@@ -47,7 +47,7 @@ impl Mark {
     }
 
     /// What falls while a network gets better: the divergence from the teacher or, without one, the loss.
-    pub(crate) fn reading(&self) -> Option<f64> {
+    pub fn reading(&self) -> Option<f64> {
         self.divergence.or(self.loss)
     }
 

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use rankfold_compress::{Engine, Repeat, StepTime, Timing, by_turns};
-use rankfold_formats::{OnnxOptions, write_onnx};
 use rankfold_graph::Graph;
 
 use crate::error::RuntimeError;
@@ -20,16 +19,6 @@ pub struct OnnxRuntime {
     pub scratch: PathBuf,
 }
 
-impl OnnxRuntime {
-    /// A network as a session, by way of a file.
-    fn session(&self, graph: &Graph) -> Result<Session, RuntimeError> {
-        let folder = tempfile::tempdir_in(&self.scratch)?;
-        let path = folder.path().join("model.onnx");
-        write_onnx(&path, graph, None, &OnnxOptions::default())?;
-        self.library.load(&path)
-    }
-}
-
 impl Engine for OnnxRuntime {
     type Error = RuntimeError;
 
@@ -43,7 +32,9 @@ impl Engine for OnnxRuntime {
     }
 
     fn time(&self, models: &[(&Graph, &str)], repeat: Repeat) -> Result<Vec<Timing>, RuntimeError> {
-        let sessions = models.iter().map(|(graph, _)| self.session(graph));
+        let sessions = models
+            .iter()
+            .map(|(graph, _)| self.library.load_graph(graph, &self.scratch));
         let mut sessions: Vec<Session> = sessions.collect::<Result<_, _>>()?;
         let inputs = sessions.iter();
         let inputs: Vec<_> = inputs

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
 use ort::value::{DynTensor, Tensor, TensorElementType, ValueType};
+use rankfold_formats::{OnnxOptions, write_onnx};
+use rankfold_graph::Graph;
 
 use crate::error::RuntimeError;
 
@@ -44,6 +46,14 @@ impl Library {
             ort::session::Session::builder(&self.environment).map_err(|e| refused(&e))?;
         let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
         Ok(Session(session))
+    }
+
+    /// Loads a graph by way of a file in `scratch`, which is gone again when it has been read.
+    pub fn load_graph(&self, graph: &Graph, scratch: &Path) -> Result<Session> {
+        let folder = tempfile::tempdir_in(scratch)?;
+        let path = folder.path().join("model.onnx");
+        write_onnx(&path, graph, None, &OnnxOptions::default())?;
+        self.load(&path)
     }
 }
 

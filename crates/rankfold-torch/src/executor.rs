@@ -178,14 +178,7 @@ impl Executor {
     pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let _guard = tch::no_grad_guard();
         let values = prepare(&self.plan, self.options, inputs)?;
-        walk(
-            &self.plan,
-            &self.weights,
-            values,
-            Mode::Inference,
-            Reuse::Inference,
-            |_, _, _| Ok(()),
-        )
+        self.pass(values, Reuse::Inference, |_, _, _| Ok(()))
     }
 
     /// How long every step takes, by the clock, in the order in which they run.
@@ -196,18 +189,11 @@ impl Executor {
             let values = prepare(&self.plan, self.options, inputs)?;
             let mut place = 0;
             laps.start();
-            walk(
-                &self.plan,
-                &self.weights,
-                values,
-                Mode::Inference,
-                Reuse::Inference,
-                |_, _, _| {
-                    laps.lap(place);
-                    place += 1;
-                    Ok(())
-                },
-            )?;
+            self.pass(values, Reuse::Inference, |_, _, _| {
+                laps.lap(place);
+                place += 1;
+                Ok(())
+            })?;
         }
         let steps = self.plan.steps.iter().zip(laps.medians());
         let time = |(step, seconds): (&Step, f64)| StepTime {
@@ -276,25 +262,35 @@ impl Executor {
     ) -> Result<Vec<Tensor>> {
         let values = prepare(&self.plan, self.options, inputs)?;
         let mut place = 0;
+        self.pass(values, Reuse::Never, |step, inputs, outputs| {
+            let chosen = taps.chosen(place);
+            place += 1;
+            if !chosen {
+                return Ok(());
+            }
+            tap(Tapped {
+                node: &step.name,
+                op: &step.op,
+                inputs,
+                outputs,
+            })
+        })
+    }
+
+    /// Runs all steps on prepared values; `see` is shown each when it is done.
+    fn pass(
+        &self,
+        values: Vec<Option<Tensor>>,
+        reuse: Reuse,
+        see: impl FnMut(&Step, &[&Tensor], &[Tensor]) -> Result<()>,
+    ) -> Result<Vec<Tensor>> {
         walk(
             &self.plan,
             &self.weights,
             values,
             Mode::Inference,
-            Reuse::Never,
-            |step, inputs, outputs| {
-                let chosen = taps.chosen(place);
-                place += 1;
-                if !chosen {
-                    return Ok(());
-                }
-                tap(Tapped {
-                    node: &step.name,
-                    op: &step.op,
-                    inputs,
-                    outputs,
-                })
-            },
+            reuse,
+            see,
         )
     }
 

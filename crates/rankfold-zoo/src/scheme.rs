@@ -51,6 +51,14 @@ impl Scheme {
         linear: Init::Torch,
         linear_bias: Bias::Torch,
     };
+
+    /// What the layers of Keras and of TensorFlow do by themselves.
+    pub(crate) const KERAS: Self = Self {
+        conv: Init::Glorot,
+        conv_bias: Bias::Constant(0.0),
+        linear: Init::Glorot,
+        linear_bias: Bias::Constant(0.0),
+    };
 }
 
 impl Init {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use rankfold_compress::{Repeat, Timing, by_turns};
-use rankfold_formats::{OnnxOptions, write_onnx};
 use rankfold_graph::Dim;
 use rankfold_onnxruntime::{Library, Session};
 use rankfold_torch::{
@@ -313,17 +312,12 @@ struct OnnxModels {
 impl OnnxModels {
     /// ONNX files as they are; other models are exported first.
     fn load(library: &Library, models: &[(String, Loaded)]) -> Outcome<Self> {
-        let folder = tempfile::tempdir().map_err(|e| Failure::new(Kind::Inside, e))?;
-        let exported = folder.path().join("model.onnx");
         let session = |(name, loaded): &(String, Loaded)| {
-            let path = match is_onnx(loaded) {
-                true => Path::new(name),
-                false => {
-                    write_onnx(&exported, &loaded.graph, None, &OnnxOptions::default())?;
-                    &exported
-                }
+            let session = match is_onnx(loaded) {
+                true => library.load(Path::new(name)),
+                false => library.load_graph(&loaded.graph, &std::env::temp_dir()),
             };
-            Ok((name.clone(), library.load(path)?))
+            Ok((name.clone(), session?))
         };
         let sessions = models.iter().map(session).collect::<Outcome<_>>()?;
         Ok(Self {

@@ -249,7 +249,7 @@ impl School<'_> {
             graph,
             last: epoch.map(|_| graduate.last.clone()),
             training: Some(account(&graduate, self.recipe, &self.material, epoch)),
-            error: mark.and_then(|mark| mark.divergence.or(mark.loss)),
+            error: mark.and_then(|mark| mark.reading()),
         })
     }
 }

@@ -200,17 +200,42 @@ impl SymInt {
 
     pub(super) fn times(&self, other: &Self) -> Option<Self> {
         match (self, other) {
-            (Self::AsInt(1), x) | (x, Self::AsInt(1)) => Some(x.clone()),
+            (Self::AsInt(n), Self::AsExpr(expr)) | (Self::AsExpr(expr), Self::AsInt(n)) => {
+                let (factor, rest) = expr.factors().unwrap_or((1, &expr.expr_str));
+                let hint = self.hint().zip(other.hint());
+                let hint = hint.and_then(|(a, b)| a.checked_mul(b));
+                Some(Self::multiple(factor.checked_mul(*n)?, rest, hint))
+            }
             _ => self.combine(other, "Mul", i64::checked_mul),
         }
     }
 
     pub(super) fn floor_div(&self, other: i64) -> Option<Self> {
-        if other == 1 {
-            return Some(self.clone());
-        }
         let divide = |a: i64, b: i64| a.checked_div_euclid(b);
+        match self {
+            _ if other == 1 => return Some(self.clone()),
+            Self::AsExpr(expr) => {
+                if let Some((factor, rest)) = expr.factors()
+                    && factor.checked_rem(other) == Some(0)
+                {
+                    let hint = self.hint().and_then(|n| divide(n, other));
+                    return Some(Self::multiple(factor / other, rest, hint));
+                }
+            }
+            Self::AsInt(_) => {}
+        }
         self.combine(&Self::AsInt(other), "FloorDiv", divide)
+    }
+
+    /// An integer times an expression.
+    fn multiple(factor: i64, rest: &str, hint: Option<i64>) -> Self {
+        Self::AsExpr(SymExpr {
+            expr_str: match factor {
+                1 => rest.to_owned(),
+                _ => format!("Mul(Integer({factor}), {rest})"),
+            },
+            hint: hint.map_or(Value::Null, |n| json!({ "as_int": n })),
+        })
     }
 }
 
@@ -223,6 +248,23 @@ impl SymExpr {
             Some((name, rest)) if rest.starts_with(", ") && !rest.contains("Symbol") => name,
             _ => &self.expr_str,
         }
+    }
+
+    /// The integer and the one expression that it is the product of, if it is written as one. Without
+    /// it sizes grow by a pair of parentheses at every layer, more than a parser takes.
+    fn factors(&self) -> Option<(i64, &str)> {
+        let product = self.expr_str.strip_prefix("Mul(Integer(")?;
+        let (factor, rest) = product.strip_suffix(')')?.split_once("), ")?;
+        let mut depth = 0;
+        let alone = rest.bytes().all(|byte| {
+            match byte {
+                b'(' => depth += 1,
+                b')' => depth -= 1,
+                _ => {}
+            }
+            depth > 0 || byte != b','
+        });
+        alone.then_some((factor.parse().ok()?, rest))
     }
 }
 
@@ -324,5 +366,35 @@ mod tests {
             Some(SymInt::AsInt(21))
         );
         assert_eq!(SymInt::AsInt(i64::MAX).plus(1), None);
+    }
+
+    #[test]
+    fn integer_factors_of_a_size_stay_one() {
+        let symbol = SymInt::AsExpr(SymExpr {
+            expr_str: "Symbol('s0', integer=True)".to_owned(),
+            hint: json!({ "as_int": 9 }),
+        });
+        let times = |size: &SymInt, n| size.times(&SymInt::AsInt(n)).unwrap();
+        let elements = times(&times(&symbol, 7), 6);
+        assert_eq!(
+            elements.text(),
+            "Mul(Integer(42), Symbol('s0', integer=True))"
+        );
+        assert_eq!(elements.hint(), Some(378));
+        assert_eq!(elements.floor_div(42), Some(symbol.clone()));
+        let twice = elements.floor_div(21).unwrap();
+        assert_eq!(twice, times(&symbol, 2));
+        assert_eq!(
+            twice.floor_div(4).unwrap().text(),
+            format!("FloorDiv({}, Integer(4))", twice.text())
+        );
+        let several = SymInt::AsExpr(SymExpr {
+            expr_str: "Mul(Integer(2), Symbol('s0'), Symbol('s1'))".to_owned(),
+            hint: Value::Null,
+        });
+        assert_eq!(
+            times(&several, 3).text(),
+            format!("Mul(Integer(3), {})", several.text())
+        );
     }
 }

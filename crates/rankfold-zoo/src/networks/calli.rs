@@ -10,19 +10,14 @@ use rankfold_graph::{Normalization, ValueId};
 use super::{Built, IMAGENET};
 use crate::net::{Conv2d, Net};
 use crate::network::Network;
-use crate::scheme::{Bias, Init, Scheme};
+use crate::scheme::Scheme;
 
 const CALLI: Network = Network {
     input: [3, 32, 32],
     classes: 10,
     last: "linear",
     normalization: || Normalization::none(3),
-    scheme: Scheme {
-        conv: Init::Glorot,
-        conv_bias: Bias::Constant(0.0),
-        linear: Init::Glorot,
-        linear_bias: Bias::Constant(0.0),
-    },
+    scheme: Scheme::KERAS,
     ..IMAGENET
 };
 

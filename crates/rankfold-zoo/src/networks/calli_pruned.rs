@@ -6,18 +6,13 @@ use rankfold_graph::{Normalization, ValueId};
 use super::{Built, IMAGENET};
 use crate::net::{Conv2d, Net};
 use crate::network::Network;
-use crate::scheme::{Bias, Init, Scheme};
+use crate::scheme::Scheme;
 
 const NUMBERS: Network = Network {
     classes: 0,
     any_side: false,
     normalization: || Normalization::none(1),
-    scheme: Scheme {
-        conv: Init::Glorot,
-        conv_bias: Bias::Constant(0.0),
-        linear: Init::Glorot,
-        linear_bias: Bias::Constant(0.0),
-    },
+    scheme: Scheme::KERAS,
     ..IMAGENET
 };
 

@@ -8,18 +8,13 @@ use rankfold_graph::{Normalization, ValueId};
 use super::{Built, IMAGENET};
 use crate::net::{Conv2d, Net};
 use crate::network::Network;
-use crate::scheme::{Bias, Init, Scheme};
+use crate::scheme::{Bias, Scheme};
 
 /// Keras' initialisation.
 const PLAIN: Network = Network {
     first: "block1.conv1",
     last: "classifier",
-    scheme: Scheme {
-        conv: Init::Glorot,
-        conv_bias: Bias::Constant(0.0),
-        linear: Init::Glorot,
-        linear_bias: Bias::Constant(0.0),
-    },
+    scheme: Scheme::KERAS,
     any_side: false,
     ..IMAGENET
 };
