@@ -144,7 +144,9 @@ impl Race {
             Limit::Share(share) => before * share,
             Limit::AtMost(nanoseconds) => nanoseconds as f64 / 1e9,
         };
-        let predicted = self.times.predicted(plan).unwrap_or(0) as f64 / 1e9;
+        let share = self.times.predicted(plan).unwrap_or(0) as f64 / self.times.total as f64;
+        // The machine may have become faster or slower since the layers were timed: it did so for both.
+        let predicted = share * before;
         self.tries.push(json!({
             "predicted_ms": 1e3 * predicted,
             "measured_ms": 1e3 * after,
