@@ -34,6 +34,10 @@ lint: libtorch ## Check the format and run clippy, warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+.PHONY: deny
+deny: ## Check licences, versions and sources of what is depended on
+	@program=$$(scripts/deny.py) && "$$program" --locked check licenses bans sources
+
 .PHONY: test-interop
 test-interop: libtorch ## Compare with the real PyTorch and ONNX Runtime, look at the report: the small set
 	@scripts/system.sh browser
