@@ -38,6 +38,10 @@ lint: libtorch ## Check the format and run clippy, warnings as errors
 deny: ## Check licences, versions and sources of what is depended on
 	@program=$$(scripts/deny.py) && "$$program" --locked check licenses bans sources
 
+.PHONY: docs
+docs: libtorch ## Write docs/commands.md anew
+	$(CARGO) run --bin rankfold -- man --markdown docs/commands.md
+
 .PHONY: test-interop
 test-interop: libtorch ## Compare with the real PyTorch and ONNX Runtime, look at the report: the small set
 	@scripts/system.sh browser

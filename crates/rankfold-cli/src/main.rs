@@ -21,6 +21,7 @@ mod profile;
 mod progress;
 mod pruning;
 mod record;
+mod reference;
 mod sameness;
 mod sized;
 mod starts;
