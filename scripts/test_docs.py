@@ -5,6 +5,7 @@ That command lines parse is tested beside the commands (crates/rankfold-cli/src/
 
 import re
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 
@@ -81,6 +82,17 @@ class Documents(unittest.TestCase):
         for path in sorted((ROOT / "docs").glob("*.md")):
             if path.name != "README.md":
                 self.assertIn(f"({path.name})", index, f"docs/README.md does not list {path.name}")
+
+    def test_the_results_of_the_readme_are_those_of_the_benches(self) -> None:
+        benches = str(ROOT / "benches")
+        sys.path.insert(0, benches)
+        self.addCleanup(sys.path.remove, benches)
+        import readme
+
+        again = "run `python3 benches/readme.py`"
+        text = readme.README.read_text()
+        self.assertEqual(readme.readme(text), text, again)
+        self.assertEqual(readme.plot(), readme.PLOT.read_text(), again)
 
 
 if __name__ == "__main__":
