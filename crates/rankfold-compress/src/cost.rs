@@ -13,16 +13,6 @@ pub struct StageOutline {
     pub geometry: Geometry,
 }
 
-impl StageOutline {
-    /// A 1×1 convolution or linear layer.
-    pub fn pointwise(out: usize, input: usize) -> Self {
-        Self {
-            kernel: [out, input, 1, 1],
-            geometry: Geometry::POINTWISE,
-        }
-    }
-}
-
 /// Kernel parameters and multiply-accumulates of a layer or of what it becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LayerCost {

@@ -1,27 +1,43 @@
-//! A convolution as a D×D one to fewer channels, then a 1×1.
+//! A layer as one to fewer channels, then a 1×1: truncated SVD.
 
 use ndarray::Array4;
-use rankfold_decompose::channel_max_rank;
+use rankfold_decompose::{
+    ChannelFactors, Rank as Components, channel_curve, channel_max_rank, channel_svd,
+};
 
-use super::linear::{join_two_stages, two_stage_errors, two_stages};
-use super::{Context, Kernels, Rule};
+use super::{Context, Kernels, Rule, at_every_rank, failed};
 use crate::cost::StageOutline;
 use crate::error::{CompressError, Refusal};
 use crate::form::{Form, Rank};
 use crate::layer::{Geometry, Layer};
 
-/// The SVD of the T × (S·Dh·Dw) matrix of filters: D×D from S to R, then 1×1 from R to T.
+/// The SVD of the T × (S·Dh·Dw) matrix of filters: D×D from S to R with stride and padding, then 1×1 from
+/// R to T.
 #[derive(Debug)]
-pub(super) struct Channel;
+pub(super) struct Channel {
+    form: Form,
+}
+
+/// Linear layers, and convolutions of one tap without groups.
+pub(super) const LINEAR: Channel = Channel { form: Form::Svd };
+
+/// Convolutions of more than one tap.
+pub(super) const SPATIAL: Channel = Channel {
+    form: Form::Channel,
+};
 
 impl Rule for Channel {
     fn form(&self) -> Form {
-        Form::Channel
+        self.form
     }
 
     fn applies(&self, layer: &Layer) -> Result<(), Refusal> {
-        match (layer.is_depthwise(), layer.is_pointwise()) {
-            (true, _) => Err(Refusal::Depthwise),
+        let groups = layer.geometry.groups;
+        match (self.form, layer.is_pointwise()) {
+            (Form::Svd, false) => Err(Refusal::NotLinear),
+            (Form::Svd, true) if groups > 1 => Err(Refusal::Grouped { groups }),
+            (Form::Svd, true) => Ok(()),
+            _ if layer.is_depthwise() => Err(Refusal::Depthwise),
             (_, true) => Err(Refusal::NotSpatial),
             _ => Ok(()),
         }
@@ -59,7 +75,13 @@ impl Rule for Channel {
         ranks: &[Rank],
         context: &Context<'_>,
     ) -> Result<Vec<Kernels>, CompressError> {
-        two_stages(layer, kernel, ranks, context)
+        let covariance = context.covariance(layer)?;
+        let options = context.conv_options(layer, covariance.as_ref());
+        at_every_rank(layer, ranks, |rank| {
+            let components = Components::new(rank.largest())?;
+            let factors = channel_svd(kernel.view(), components, &options, context.control)?;
+            Ok(vec![factors.first, factors.second])
+        })
     }
 
     fn weight_errors(
@@ -69,10 +91,18 @@ impl Rule for Channel {
         ranks: &[Rank],
         context: &Context<'_>,
     ) -> Result<Vec<f64>, CompressError> {
-        two_stage_errors(layer, kernel, ranks, context)
+        let ranks: Vec<usize> = ranks.iter().map(|rank| rank.largest()).collect();
+        let options = context.conv_options(layer, None);
+        channel_curve(kernel.view(), &ranks, &options).map_err(failed(layer))
     }
 
     fn reconstruct(&self, layer: &Layer, kernels: &[Array4<f32>]) -> Array4<f32> {
-        join_two_stages(layer, kernels)
+        let factors = ChannelFactors {
+            first: kernels[0].clone(),
+            second: kernels[1].clone(),
+            groups: layer.geometry.groups,
+            relative_error: 0.0,
+        };
+        factors.reconstruct()
     }
 }

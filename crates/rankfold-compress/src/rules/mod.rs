@@ -4,7 +4,6 @@
 
 mod channel;
 mod cp;
-mod linear;
 mod spatial;
 mod tucker2;
 
@@ -23,11 +22,11 @@ use crate::probe::LayerStatistics;
 
 /// Every rule, in the order in which forms are tried.
 pub const RULES: &[&dyn Rule] = &[
-    &linear::LinearSvd,
+    &channel::LINEAR,
     &cp::THREE_WAY,
     &tucker2::Tucker2,
     &spatial::Spatial,
-    &channel::Channel,
+    &channel::SPATIAL,
     &cp::FOUR_WAY,
     &cp::TWO_WAY,
 ];
@@ -99,6 +98,18 @@ fn failed(layer: &Layer) -> impl Fn(DecomposeError) -> CompressError + '_ {
         layer: layer.name.clone(),
         source,
     }
+}
+
+/// The kernels that `fit` finds at every one of the ranks.
+fn at_every_rank(
+    layer: &Layer,
+    ranks: &[Rank],
+    fit: impl Fn(Rank) -> Result<Kernels, DecomposeError>,
+) -> Result<Vec<Kernels>, CompressError> {
+    ranks
+        .iter()
+        .map(|&rank| fit(rank).map_err(failed(layer)))
+        .collect()
 }
 
 /// A way to replace a layer by smaller ones.

@@ -5,7 +5,7 @@ use rankfold_decompose::{
     Rank as Components, SpatialFactors, spatial_curve, spatial_max_rank, spatial_svd,
 };
 
-use super::{Context, Kernels, Rule, failed};
+use super::{Context, Kernels, Rule, at_every_rank, failed};
 use crate::cost::StageOutline;
 use crate::error::{CompressError, Refusal};
 use crate::form::{Form, Rank};
@@ -62,15 +62,11 @@ impl Rule for Spatial {
     ) -> Result<Vec<Kernels>, CompressError> {
         let covariance = context.covariance(layer)?;
         let options = context.conv_options(layer, covariance.as_ref());
-        let at = |rank: &Rank| {
+        at_every_rank(layer, ranks, |rank| {
             let components = Components::new(rank.largest())?;
             let factors = spatial_svd(kernel.view(), components, &options, context.control)?;
             Ok(vec![factors.vertical, factors.horizontal])
-        };
-        ranks
-            .iter()
-            .map(|rank| at(rank).map_err(failed(layer)))
-            .collect()
+        })
     }
 
     fn weight_errors(

@@ -6,7 +6,7 @@ use rankfold_decompose::{
     tucker2_max_rank,
 };
 
-use super::{Context, Kernels, Rule, failed};
+use super::{Context, Kernels, Rule, at_every_rank, failed};
 use crate::cost::StageOutline;
 use crate::error::{CompressError, Refusal};
 use crate::form::{Form, Rank};
@@ -109,16 +109,12 @@ impl Rule for Tucker2 {
     ) -> Result<Vec<Kernels>, CompressError> {
         let covariance = context.covariance(layer)?;
         let options = options(layer, ranks, covariance.as_ref(), context);
-        let at = |rank: &Rank| {
-            let [inner, outer] = pair(*rank);
+        at_every_rank(layer, ranks, |rank| {
+            let [inner, outer] = pair(rank);
             let ranks = Tucker2Rank::new(inner, outer)?;
             let factors = tucker2(kernel.view(), ranks, &options, context.control)?;
             Ok(vec![factors.first, factors.core, factors.last])
-        };
-        ranks
-            .iter()
-            .map(|rank| at(rank).map_err(failed(layer)))
-            .collect()
+        })
     }
 
     fn weight_errors(
