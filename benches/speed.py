@@ -38,6 +38,7 @@ CASES = [
     ("AlexNet, conv 100, FC 300", "alexnet", ["--uniform-rank", "conv=100,fc=300"], [1], [3.8]),
     ("GoogLeNet, the paper's ranks", "googlenet-caffe", ["--ranks"], [1], [1.5]),
     ("ResNet-20, --latency 1.5x", "resnet20", ["--latency", "1.5x"], [1], [1.5]),
+    ("ResNet-20, --latency 2x", "resnet20", ["--latency", "2x"], [1], [1.5]),
     ("ResNet-20, --latency 2x at 64", "resnet20", ["--latency", "2x", "--latency-batch", "64"], [64], [1.9]),
     ("ResNet-18, --latency 1.5x", "resnet18", ["--latency", "1.5x"], [1], [1.5]),
     ("MobileNetV2, --latency 1.4x", "mobilenet_v2", ["--latency", "1.4x"], [1], [1.4]),
