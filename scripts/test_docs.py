@@ -93,6 +93,9 @@ class Documents(unittest.TestCase):
         text = readme.README.read_text()
         self.assertEqual(readme.readme(text), text, again)
         self.assertEqual(readme.plot(), readme.PLOT.read_text(), again)
+        told = (ROOT / "docs/results.md").read_text()
+        for accuracy in re.findall(r"\d\d\.\d\d ± \d\.\d\d", readme.table()):
+            self.assertIn(accuracy, told, f"README.md has {accuracy}, docs/results.md has not")
 
 
 if __name__ == "__main__":
