@@ -1,7 +1,6 @@
 //! What a record tells of how its plan came about: the curves, the spectra, the budget, the machine.
 
 use std::fs;
-use std::path::Path;
 
 use ndarray::Array2;
 use rankfold_compress::{Budget, Layer, LayerCurves, Plan, Request, Resource};
@@ -155,19 +154,8 @@ pub(crate) fn machine(device: Device) -> Machine {
             std::env::consts::ARCH
         )),
         device: Some(device.to_string()),
-        libtorch: libtorch(),
+        libtorch: rankfold_torch::libtorch_version(),
     }
-}
-
-/// The version of the libtorch that is loaded, where it says so beside itself.
-fn libtorch() -> Option<String> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps
-        .lines()
-        .find(|line| line.ends_with("/libtorch_cpu.so"))?;
-    let library = Path::new(&line[line.find('/')?..]);
-    let version = library.parent()?.parent()?.join("build-version");
-    Some(fs::read_to_string(version).ok()?.trim().to_owned())
 }
 
 #[cfg(test)]

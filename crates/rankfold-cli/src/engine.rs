@@ -12,6 +12,9 @@ use rankfold_torch::{Device, Libtorch, Options};
 
 use crate::failure::{Failure, Kind, Outcome};
 
+/// How ONNX Runtime gets to where it is found.
+pub(crate) const GET_ONNX_RUNTIME: &str = "pip install onnxruntime into the active Python, or give --onnxruntime FILE, its libonnxruntime.so";
+
 /// Which engine is timed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EngineArgs {
@@ -36,8 +39,7 @@ impl EngineArgs {
     /// Opens ONNX Runtime.
     pub(crate) fn library(&self) -> Outcome<Library> {
         let path = self.found().ok_or_else(|| {
-            Failure::new(Kind::Missing, "ONNX Runtime was not found")
-                .hint("pip install onnxruntime into the active Python, or give --onnxruntime FILE, its libonnxruntime.so")
+            Failure::new(Kind::Missing, "ONNX Runtime was not found").hint(GET_ONNX_RUNTIME)
         })?;
         let threads = NonZeroUsize::new(rankfold_torch::threads()).unwrap_or(NonZeroUsize::MIN);
         Ok(Library::open(&path, threads)?)
@@ -48,26 +50,27 @@ impl EngineArgs {
         let named = std::env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty());
         let given = self.onnxruntime.clone();
         given.or_else(|| named.map(PathBuf::from)).or_else(|| {
-            let prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter();
-            let prefixes = prefixes.filter_map(|name| std::env::var_os(name).map(PathBuf::from));
-            let pythons = std::env::var_os("PATH").unwrap_or_default();
-            let beside: Vec<PathBuf> = std::env::split_paths(&pythons)
-                .filter(|folder| folder.join("python3").exists())
-                .filter_map(|folder| Some(folder.parent()?.to_owned()))
-                .collect();
-            prefixes.chain(beside).find_map(|prefix| in_wheel(&prefix))
+            site_packages()
+                .flat_map(|packages| entries(&packages.join("onnxruntime/capi")))
+                .find(|path| name(path).starts_with("libonnxruntime.so"))
         })
     }
 }
 
-/// The library of a wheel in a Python's folder.
-fn in_wheel(prefix: &Path) -> Option<PathBuf> {
-    let lib = entries(&prefix.join("lib"));
-    let pythons = lib.filter(|path| name(path).starts_with("python3"));
-    pythons
+/// Where Python's packages are: those of the active environment first.
+pub(crate) fn site_packages() -> impl Iterator<Item = PathBuf> {
+    let prefixes = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter();
+    let prefixes = prefixes.filter_map(|name| std::env::var_os(name).map(PathBuf::from));
+    let pythons = std::env::var_os("PATH").unwrap_or_default();
+    let beside: Vec<PathBuf> = std::env::split_paths(&pythons)
+        .filter(|folder| folder.join("python3").exists())
+        .filter_map(|folder| Some(folder.parent()?.to_owned()))
+        .collect();
+    let libraries = prefixes.chain(beside).map(|prefix| prefix.join("lib"));
+    libraries
+        .flat_map(|lib| entries(&lib))
+        .filter(|path| name(path).starts_with("python3"))
         .flat_map(|python| ["site-packages", "dist-packages"].map(|folder| python.join(folder)))
-        .flat_map(|packages| entries(&packages.join("onnxruntime/capi")))
-        .find(|path| name(path).starts_with("libonnxruntime.so"))
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {

@@ -102,6 +102,11 @@ impl Failure {
         }
     }
 
+    /// What went wrong.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says it on stderr and returns the exit code.
     #[allow(clippy::print_stderr)]
     pub(crate) fn report(self) -> ExitCode {

@@ -294,7 +294,7 @@ impl Known {
 }
 
 /// Where the system keeps what programs can make again.
-fn cache() -> Option<PathBuf> {
+pub(crate) fn cache() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let folder = named("XDG_CACHE_HOME").map(PathBuf::from);
     let folder = folder.or_else(|| Some(PathBuf::from(named("HOME")?).join(".cache")))?;

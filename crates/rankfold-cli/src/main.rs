@@ -31,11 +31,12 @@ mod trained;
 mod training;
 mod tuning;
 mod verification;
+mod version;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser};
 
 use crate::commands::Command;
 
@@ -55,7 +56,10 @@ struct Cli {
 
 fn main() -> ExitCode {
     rankfold_torch::keep_freed_memory();
-    let cli = match Cli::try_parse() {
+    // Not in the derived command: manual pages hold nothing of the machine where they are made.
+    let command = Cli::command().long_version(version::long());
+    let parsed = command.try_get_matches();
+    let cli = match parsed.and_then(|given| Cli::from_arg_matches(&given)) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

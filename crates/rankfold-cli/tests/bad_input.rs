@@ -7,7 +7,8 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{refused, run as rankfold};
+use serde_json::Value;
+use support::{command, refused, run as rankfold, succeeds};
 
 /// A resnet20 checkpoint written by the tool itself.
 fn checkpoint(folder: &Path) {
@@ -209,4 +210,66 @@ fn a_folder_that_is_taken_is_left_alone() {
         before,
         fs::read(at.join("small/model.safetensors")).unwrap()
     );
+}
+
+#[test]
+fn the_doctor_says_what_a_bare_machine_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let bare = |arguments: &[&str]| {
+        let mut command = command(arguments, at);
+        for name in "PATH HOME XDG_CACHE_HOME VIRTUAL_ENV CONDA_PREFIX ORT_DYLIB_PATH".split(' ') {
+            command.env_remove(name);
+        }
+        command.output().unwrap()
+    };
+    let output = bare(&["doctor", "--json"]);
+    assert!(output.status.success());
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["ok"], true);
+    let state = |said: &Value, name: &str| {
+        let findings = said["findings"].as_array().unwrap();
+        let found = findings.iter().find(|found| found["name"] == name);
+        let found = found.unwrap_or_else(|| panic!("no {name} in {said}"));
+        let absent = found["state"] != "ok";
+        assert_eq!(absent, found["hint"].is_string(), "{found}");
+        found["state"].as_str().unwrap().to_owned()
+    };
+    for name in ["rankfold", "libtorch", "processor", "folder"] {
+        assert_eq!(state(&said, name), "ok");
+    }
+    for name in ["onnxruntime", "pytorch", "timings"] {
+        assert_eq!(state(&said, name), "missing");
+    }
+
+    fs::write(at.join("library.so"), "no library").unwrap();
+    let asked = ["--engine", "onnxruntime", "--onnxruntime", "library.so"];
+    let output = bare(&[&["doctor", "--json"], &asked[..]].concat());
+    assert_eq!(output.status.code(), Some(4));
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["ok"], false);
+    assert_eq!(state(&said, "onnxruntime"), "broken");
+
+    let output = bare(&["doctor", "--device", "cuda:99"]);
+    assert_eq!(output.status.code(), Some(4));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("ok       libtorch"), "{text}");
+    assert!(text.contains("missing  cuda"), "{text}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("needed and not there: cuda"));
+}
+
+#[test]
+fn versions_are_told_in_short_and_in_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = format!("rankfold {}\n", env!("CARGO_PKG_VERSION"));
+    let (short, _) = succeeds(&["-V"], folder.path());
+    assert_eq!(short, ours);
+    let (long, _) = succeeds(&["--version"], folder.path());
+    assert!(long.starts_with(&ours), "{long}");
+    for text in ["\nlibtorch 2.", "\nCUDA: "] {
+        assert!(long.contains(text), "{long}");
+    }
+    succeeds(&["man", "pages"], folder.path());
+    let page = fs::read_to_string(folder.path().join("pages/rankfold.1")).unwrap();
+    assert!(!page.contains("CUDA:"), "{page}");
 }

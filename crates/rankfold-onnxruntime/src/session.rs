@@ -1,9 +1,11 @@
 //! The library, and models loaded into it.
 
+use std::ffi::CStr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use ort::environment::{Environment, GlobalThreadPoolOptions};
+use ort::sys::OrtApiBase;
 use ort::value::{DynTensor, Tensor, TensorElementType, ValueType};
 use rankfold_formats::{OnnxOptions, write_onnx};
 use rankfold_graph::Graph;
@@ -16,6 +18,7 @@ type Result<T> = std::result::Result<T, RuntimeError>;
 #[derive(Debug)]
 pub struct Library {
     environment: Environment,
+    version: Option<String>,
 }
 
 impl Library {
@@ -36,7 +39,15 @@ impl Library {
             .build()
             .map_err(|e| failed(&e))?;
         environment.set_log_level(ort::logging::LogLevel::Error);
-        Ok(Self { environment })
+        Ok(Self {
+            environment,
+            version: version_of(path),
+        })
+    }
+
+    /// The version that the library gives for itself.
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// Loads a model, with all of ONNX Runtime's optimisations.
@@ -54,6 +65,19 @@ impl Library {
         let path = folder.path().join("model.onnx");
         write_onnx(&path, graph, None, &OnnxOptions::default())?;
         self.load(&path)
+    }
+}
+
+/// The version of a library that is ONNX Runtime.
+fn version_of(path: &Path) -> Option<String> {
+    // SAFETY: the library is open already, so no initialiser runs; the entry point is as its C header
+    // declares it, and the text that it leads to lives as long as the library, which is never closed.
+    unsafe {
+        let library = libloading::Library::new(path).ok()?;
+        let base = library.get::<unsafe extern "C" fn() -> *const OrtApiBase>(b"OrtGetApiBase\0");
+        let base = base.ok()?().as_ref()?;
+        let version = CStr::from_ptr((base.GetVersionString)());
+        Some(version.to_str().ok()?.to_owned())
     }
 }
 

@@ -43,11 +43,9 @@ fn load() -> Result<(), NoCuda> {
     // SAFETY: the driver's initialisers are those that every CUDA program runs.
     unsafe { Library::open(Some("libcuda.so.1"), RTLD_LAZY | RTLD_LOCAL) }
         .map_err(|_| NoCuda::Driver)?;
-    let folder = libtorch_folder().unwrap_or_default();
-    let path = candidates(&folder)
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or(NoCuda::Library { folder })?;
+    let path = library().ok_or_else(|| NoCuda::Library {
+        folder: libtorch_folder().unwrap_or_default(),
+    })?;
     // SAFETY: the initialisers register CUDA with libtorch, which is loaded since this crate links it.
     let library =
         unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| {
@@ -59,6 +57,12 @@ fn load() -> Result<(), NoCuda> {
     // What has registered itself must stay.
     std::mem::forget(library);
     Ok(())
+}
+
+/// The CUDA half's library, where it is installed.
+pub(crate) fn library() -> Option<PathBuf> {
+    let places = candidates(&libtorch_folder().unwrap_or_default());
+    places.into_iter().find(|path| path.is_file())
 }
 
 /// Where the CUDA half may be: beside libtorch, or in the folder that the set-up adds beside libtorch's own.
@@ -104,6 +108,19 @@ pub(crate) fn libtorch_folder() -> Option<PathBuf> {
     found
 }
 
+/// The version that the loaded libtorch gives for itself.
+pub(crate) fn libtorch_version() -> Option<String> {
+    type AbiVersion = unsafe extern "C" fn() -> u64;
+    let program = Library::this();
+    // SAFETY: libtorch's C interface declares this function so.
+    let version = unsafe {
+        let abi_version = program.get::<AbiVersion>(b"aoti_torch_abi_version\0");
+        abi_version.ok()?()
+    };
+    let [major, minor, patch, ..] = version.to_be_bytes();
+    Some(format!("{major}.{minor}.{patch}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +135,12 @@ mod tests {
             "{}",
             folder.display()
         );
+    }
+
+    #[test]
+    fn libtorch_is_of_the_version_that_tch_is_made_for() {
+        assert!(tch::get_num_threads() > 0);
+        assert_eq!(libtorch_version().as_deref(), Some(crate::LIBTORCH));
     }
 
     #[test]

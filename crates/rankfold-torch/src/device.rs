@@ -193,8 +193,8 @@ pub fn open_cuda() -> Result<(), NoCuda> {
     cuda::open()
 }
 
-/// The number of GPUs, at least one.
-fn gpu_count() -> Result<usize, NoCuda> {
+/// The number of GPUs, at least one. Opens CUDA.
+pub fn gpu_count() -> Result<usize, NoCuda> {
     cuda::open()?;
     match usize::try_from(tch::Cuda::device_count()) {
         Ok(count) if count > 0 => Ok(count),
@@ -205,6 +205,16 @@ fn gpu_count() -> Result<usize, NoCuda> {
 /// The folder of the libtorch that this process runs on, or none where it is linked in statically.
 pub fn libtorch_folder() -> Option<PathBuf> {
     cuda::libtorch_folder()
+}
+
+/// The version of the libtorch that this process runs on, where it is one that tells.
+pub fn libtorch_version() -> Option<String> {
+    cuda::libtorch_version()
+}
+
+/// The library of libtorch's CUDA half, where it is installed; it is not opened.
+pub fn cuda_library() -> Option<PathBuf> {
+    cuda::library()
 }
 
 /// Sets how many threads one operation on the CPU may use.

@@ -27,6 +27,9 @@ mod timing;
 mod trainable;
 mod yardstick;
 
+/// The version of libtorch that this crate is written for.
+pub const LIBTORCH: &str = "2.11.0";
+
 pub use activity::activity;
 pub use batch::{
     batch_inputs, input_tensor, label_tensor, ordered_inputs, squared_errors, target_tensor,
@@ -36,7 +39,8 @@ pub use compare::{Comparison, Difference, Divergence, compare};
 pub use convert::{dtype_of, from_torch, kind_of, to_torch};
 pub use cuda::NoCuda;
 pub use device::{
-    Device, DeviceChoice, DeviceError, libtorch_folder, open_cuda, set_threads, threads,
+    Device, DeviceChoice, DeviceError, cuda_library, gpu_count, libtorch_folder, libtorch_version,
+    open_cuda, set_threads, threads,
 };
 pub use error::{MissingOp, Result, TorchError};
 pub use evaluate::{Metrics, Tally, evaluate, log_probabilities, root_mean_square_error};

@@ -5,6 +5,7 @@ mod cluster;
 mod compare;
 mod completions;
 mod compress;
+mod doctor;
 mod eval;
 mod export;
 mod finetune;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Export(export::Export),
     Report(report::Report),
     Zoo(zoo::Zoo),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -65,6 +67,7 @@ impl Command {
             Self::Export(command) => command.run(),
             Self::Report(command) => command.run(),
             Self::Zoo(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),
         }
