@@ -30,9 +30,10 @@ test: libtorch ## Run all tests
 	$(CARGO) test --workspace --no-fail-fast
 
 .PHONY: lint
-lint: libtorch ## Check the format and run clippy, warnings as errors
+lint: libtorch ## Check the format, run clippy and rustdoc, warnings as errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 
 .PHONY: deny
 deny: ## Check licences, versions and sources of what is depended on

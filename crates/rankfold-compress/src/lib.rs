@@ -3,6 +3,21 @@
 //! [`plan`] measures what every layer would lose in every form and rank and spends the budget where
 //! it hurts least; [`apply`] decomposes the layers and rewrites the graph. Nothing here runs a model:
 //! what running tells (second moments, divergence) comes in through [`Probe`].
+//!
+//! ```
+//! use rankfold_compress::{Budget, NoStore, Request, Statistics, apply, plan};
+//! use rankfold_decompose::Control;
+//! use rankfold_graph::CostModel;
+//!
+//! let graph = rankfold_zoo::build("lenet5", &Default::default())?;
+//! let request = Request::new(Budget::UniformRank { conv: None, fc: Some(8) });
+//! let (data, control) = (Statistics::new(), Control::default());
+//! let planned = plan(&graph, &request, &data, control, &|_| {})?;
+//! let (smaller, _) = apply(&graph, &planned.plan, &data, &NoStore, control, &|_| {})?;
+//! let parameters = |graph: &rankfold_graph::Graph| graph.cost(CostModel::True).unwrap().parameters;
+//! assert!(4 * parameters(&smaller) < parameters(&graph));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod align;
 mod apply;

@@ -17,7 +17,7 @@ use crate::quantize::Observed;
 /// A grouped convolution has a covariance for each group.
 #[derive(Debug, Clone)]
 pub struct LayerStatistics {
-    /// E[x] of the inputs, per group.
+    /// `E[x]` of the inputs, per group.
     pub mean: Vec<Array1<f64>>,
     /// E[(x − E x)(x − E x)ᵀ], per group.
     pub covariance: Vec<Array2<f64>>,
@@ -43,7 +43,7 @@ pub struct PairedStatistics {
     pub mean: Vec<Array1<f64>>,
     /// Covariance of x̂, per group.
     pub covariance: Vec<Array2<f64>>,
-    /// E[z], per group.
+    /// `E[z]`, per group.
     pub blend_mean: Vec<Array1<f64>>,
     /// Covariance of z with x̂, per group.
     pub cross: Vec<Array2<f64>>,

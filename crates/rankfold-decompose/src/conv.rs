@@ -2,7 +2,7 @@
 //!
 //! A kernel is [T, S/g, Dh, Dw] for T output channels, S input channels and g groups, the layout of
 //! PyTorch. Every form works group by group at rank R/g, and its parts are grouped convolutions with
-//! the same g. With an [`InputCovariance`](crate::InputCovariance) the forms are data-aware.
+//! the same g. With an [`InputCovariance`] the forms are data-aware.
 
 mod channel;
 mod linear;

@@ -8,6 +8,17 @@
 //! - [`Threads`], seeds and tolerances are arguments, and so is a [`Control`] to watch or cancel a run.
 //!   The same seed gives the same bits for every number of threads.
 //!
+//! ```
+//! use ndarray::Array2;
+//! use rankfold_decompose::{Control, SvdOptions, Truncation, svd};
+//!
+//! let matrix = Array2::from_shape_fn((60, 40), |(row, column)| 1.0 / (1 + row + column) as f64);
+//! let tolerance = Truncation::tolerance(1e-3)?;
+//! let factors = svd(matrix.view(), tolerance, &SvdOptions::default(), Control::default())?;
+//! assert!(factors.rank() < 8 && factors.relative_error <= 1e-3);
+//! # Ok::<(), rankfold_decompose::DecomposeError>(())
+//! ```
+//!
 //! # The engine
 //!
 //! Products and dense factorisations are faer's, compiled into this crate and run one piece a thread.

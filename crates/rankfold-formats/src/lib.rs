@@ -4,6 +4,21 @@
 //! content. Tensors are views of the mapped file wherever the file stores them contiguously.
 //! Every reader takes its bytes for hostile: counts are checked before anything is allocated, and
 //! no pickle is ever executed.
+//!
+//! ```
+//! use rankfold_formats::{SaveOptions, StateDict, read_weights, write_safetensors};
+//! use rankfold_graph::Tensor;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("weights.safetensors");
+//! let mut weights = StateDict::new();
+//! weights.insert("fc.bias", Tensor::from_f32(vec![3], vec![0.1, 0.2, 0.3])?)?;
+//! write_safetensors(&path, &weights, &SaveOptions::default())?;
+//!
+//! let read = read_weights(&path)?.tensors;
+//! assert_eq!(read.get("fc.bias"), weights.get("fc.bias"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod archive;
 mod atomic;

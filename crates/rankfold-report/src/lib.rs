@@ -3,6 +3,20 @@
 //! [`Folder::read`] takes in what compression, a sweep, fine-tuning and the clock left in a folder;
 //! [`Report::of`] makes of it one HTML file that needs nothing else, the same plots as SVG, and their
 //! numbers as JSON. Nothing here writes a file: [`Report::files`] says what belongs where.
+//!
+//! ```
+//! use rankfold_report::{Folder, Report};
+//!
+//! // `Folder::read` takes in what commands wrote; it can be filled by hand as well.
+//! let folder = Folder {
+//!     name: "resnet20-small".to_owned(),
+//!     ..Folder::default()
+//! };
+//! let report = Report::of(&[folder]);
+//! for (name, text) in report.files() {
+//!     assert!(!text.is_empty(), "{name}");
+//! }
+//! ```
 
 mod error;
 mod json;
