@@ -20,7 +20,7 @@ pub enum Resource {
 
 impl Resource {
     /// So much of it in words.
-    pub fn amount(self, value: u64) -> String {
+    pub(crate) fn amount(self, value: u64) -> String {
         match self {
             Self::Time => format!("{:.3} ms", value as f64 / 1e6),
             counted => format!("{value} {counted}"),

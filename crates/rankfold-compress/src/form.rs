@@ -118,7 +118,7 @@ impl Rank {
     }
 
     /// True where no part is above the corresponding part of `max`, and none is zero.
-    pub fn is_within(self, max: Self) -> bool {
+    pub(crate) fn is_within(self, max: Self) -> bool {
         match (self, max) {
             (Self::One(r), Self::One(m)) => (1..=m).contains(&r),
             (Self::Two([a, b]), Self::Two([m, n])) => (1..=m).contains(&a) && (1..=n).contains(&b),

@@ -20,7 +20,7 @@ pub struct Geometry {
 
 impl Geometry {
     /// That of a 1×1 convolution in one group.
-    pub const POINTWISE: Self = Self {
+    pub(crate) const POINTWISE: Self = Self {
         stride: [1; 2],
         padding: [[0; 2]; 2],
         dilation: [1; 2],
@@ -178,12 +178,12 @@ impl Layer {
     }
 
     /// Output channels.
-    pub fn out_channels(&self) -> usize {
+    pub(crate) fn out_channels(&self) -> usize {
         self.shape[0]
     }
 
     /// Input channels of all groups together.
-    pub fn in_channels(&self) -> usize {
+    pub(crate) fn in_channels(&self) -> usize {
         self.shape[1] * self.geometry.groups
     }
 
@@ -203,7 +203,7 @@ impl Layer {
     }
 
     /// Numbers in the kernel.
-    pub fn kernel_len(&self) -> usize {
+    pub(crate) fn kernel_len(&self) -> usize {
         self.shape.iter().product()
     }
 

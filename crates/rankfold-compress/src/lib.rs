@@ -61,7 +61,7 @@ pub use prune::{
 pub use quantize::{Observed, Quantized, RangeRule, Try, quantize, quantize_weights};
 pub use reconstruct::reconstruct;
 pub use rules::{Context, Distance, Kernels, RULES, Rule, distance, rule};
-pub use select::{RankRange, Select, paper_form, paper_ranks};
+pub use select::Select;
 pub use sweep::{
     Answer, Baseline, Calibrated, Cell, Changed, Evidence, GridRequest, Judge, Protocol,
     Replacements, SWEEP_VERSION, Share, Sweep, SweptData, SweptForm, SweptLayer, SweptModel, grid,

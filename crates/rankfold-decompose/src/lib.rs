@@ -26,25 +26,24 @@
 //! `dgesdd_`, each keeps its own whatever the link order. `docs/numerics.md` has the measurements,
 //! `tests/engine.rs` the proof.
 
-pub mod control;
 pub mod conv;
-pub mod error;
-pub mod evbmf;
-pub mod rank;
-pub mod scalar;
-pub mod spectrum;
-pub mod svd;
-pub mod threads;
-pub mod weighted;
-
 pub mod cp;
+pub mod evbmf;
+pub mod weighted;
 
 mod blas;
 mod check;
+mod control;
 mod dense;
+mod error;
+mod rank;
+mod scalar;
 mod scale;
+mod spectrum;
+mod svd;
 #[cfg(test)]
 mod testing;
+mod threads;
 
 pub use control::{Control, Progress};
 pub use conv::{
@@ -59,4 +58,4 @@ pub use scalar::Scalar;
 pub use spectrum::{Spectrum, spectrum};
 pub use svd::{Svd, SvdMethod, SvdOptions, svd};
 pub use threads::Threads;
-pub use weighted::{InputCovariance, KroneckerMetric};
+pub use weighted::InputCovariance;

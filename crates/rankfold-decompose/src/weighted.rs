@@ -7,7 +7,7 @@ mod kronecker;
 
 use ndarray::{Array2, ArrayView2, ArrayView4, Axis};
 
-pub use kronecker::KroneckerMetric;
+pub(crate) use kronecker::KroneckerMetric;
 
 use crate::blas;
 use crate::check;
@@ -75,7 +75,7 @@ impl InputCovariance {
     }
 
     /// The length of a patch: input channels of a group × height × width.
-    pub fn patch_len(&self) -> usize {
+    pub(crate) fn patch_len(&self) -> usize {
         self.groups[0].nrows()
     }
 

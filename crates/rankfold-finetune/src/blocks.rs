@@ -6,7 +6,7 @@ use rankfold_graph::{Graph, Op, ValueId};
 
 /// Nodes, by name and in order, that both graphs have and whose output, of one shape, is all that the
 /// rest of either graph takes: the ends of blocks. Activations and sums only.
-pub fn shared_blocks(a: &Graph, b: &Graph) -> Vec<String> {
+pub(crate) fn shared_blocks(a: &Graph, b: &Graph) -> Vec<String> {
     let in_b: HashSet<String> = block_ends(b).into_iter().collect();
     let fact = |graph: &Graph, name: &str| Some(graph.fact(graph.node(name)?.output()).clone());
     let mut shared = block_ends(a);

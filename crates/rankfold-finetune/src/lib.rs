@@ -18,14 +18,13 @@ mod stages;
 mod state;
 mod train;
 
-pub use blocks::shared_blocks;
 pub use course::{Course, Graduate, News, StageRecord};
 pub use error::{FinetuneError, Result};
 pub use exam::Mark;
-pub use optimizer::{Learner, Method, Optimizer};
+pub use optimizer::Method;
 pub use random::{distorted, random_factors};
 pub use recipe::{Aim, Length, Penalty, Recipe, Teaching};
-pub use schedule::{Fall, Schedule};
+pub use schedule::Fall;
 pub use stages::{Freeze, Order, Stage, stages};
 pub use state::{Epoch, State};
 pub use train::{Event, Progress, Task, Trained, train};

@@ -43,18 +43,18 @@ impl Method {
 
 /// A weight and how it learns.
 #[derive(Debug)]
-pub struct Learner {
+pub(crate) struct Learner {
     /// The weight, which the optimiser changes in place.
-    pub weight: Tensor,
+    pub(crate) weight: Tensor,
     /// What its rate is multiplied by.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Share of the weight that a step at rate 1 takes away.
-    pub decay: f64,
+    pub(crate) decay: f64,
 }
 
 /// Weights and their running means.
 #[derive(Debug)]
-pub struct Optimizer {
+pub(crate) struct Optimizer {
     method: Method,
     learners: Vec<Learner>,
     means: Vec<Vec<Tensor>>,
@@ -63,7 +63,7 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// An optimiser whose running means are nothing.
-    pub fn new(method: Method, learners: Vec<Learner>) -> Result<Self> {
+    pub(crate) fn new(method: Method, learners: Vec<Learner>) -> Result<Self> {
         let zeros = |learner: &Learner| {
             let zero = || learner.weight.f_zeros_like().at(STEP)?.f_detach().at(STEP);
             (0..method.means()).map(|_| zero()).collect::<Result<_>>()
@@ -77,17 +77,17 @@ impl Optimizer {
     }
 
     /// Steps done.
-    pub fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         self.steps
     }
 
     /// The running means of every weight.
-    pub fn means(&self) -> &[Vec<Tensor>] {
+    pub(crate) fn means(&self) -> &[Vec<Tensor>] {
         &self.means
     }
 
     /// Goes back, or on, to other means after so many steps.
-    pub fn restore(&mut self, means: &[Vec<Tensor>], steps: usize) -> Result<()> {
+    pub(crate) fn restore(&mut self, means: &[Vec<Tensor>], steps: usize) -> Result<()> {
         let _guard = tch::no_grad_guard();
         for (own, other) in self.means.iter_mut().flatten().zip(means.iter().flatten()) {
             own.f_copy_(other).at(STEP)?;
@@ -97,14 +97,14 @@ impl Optimizer {
     }
 
     /// Forgets all gradients.
-    pub fn zero_gradients(&mut self) {
+    pub(crate) fn zero_gradients(&mut self) {
         for learner in &mut self.learners {
             learner.weight.zero_grad();
         }
     }
 
     /// Scales all gradients down so that together they are no longer than `most`; their length before.
-    pub fn clip(&mut self, most: f64) -> Result<f64> {
+    pub(crate) fn clip(&mut self, most: f64) -> Result<f64> {
         let _guard = tch::no_grad_guard();
         let gradients = self.learners.iter().map(|learner| learner.weight.grad());
         let gradients: Vec<Tensor> = gradients.filter(Tensor::defined).collect();
@@ -126,7 +126,7 @@ impl Optimizer {
     }
 
     /// One step against the gradients; weights that have none stay as they are.
-    pub fn step(&mut self, rate: f64) -> Result<()> {
+    pub(crate) fn step(&mut self, rate: f64) -> Result<()> {
         let _guard = tch::no_grad_guard();
         self.steps += 1;
         for (learner, means) in self.learners.iter_mut().zip(&mut self.means) {

@@ -50,22 +50,22 @@ const LEAST_GAIN: f64 = 1e-4;
 
 /// The rates of one stage.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// The highest rate.
-    pub peak: f64,
+    pub(crate) peak: f64,
     /// Steps over which the rate rises.
-    pub warm_up: usize,
+    pub(crate) warm_up: usize,
     /// How it falls.
-    pub fall: Fall,
+    pub(crate) fall: Fall,
     /// Steps in all.
-    pub steps: usize,
+    pub(crate) steps: usize,
     /// Steps of an epoch.
-    pub epoch: usize,
+    pub(crate) epoch: usize,
 }
 
 impl Schedule {
     /// The rate of a step, counted from 0; what [`Fall::on`] says is apart.
-    pub fn rate(&self, step: usize) -> f64 {
+    pub(crate) fn rate(&self, step: usize) -> f64 {
         let rise = ((step + 1) as f64 / self.warm_up.max(1) as f64).min(1.0);
         let fall = match self.fall {
             Fall::Never | Fall::Plateau { .. } => 1.0,

@@ -42,7 +42,6 @@ pub use atomic::write_atomically;
 pub use coded::CodedFault;
 pub use error::FormatError;
 pub use kind::FileKind;
-pub use map::map_file;
 pub use model::{METADATA_KEY, MODEL_VERSION, Model, described_model, write_model};
 pub use onnx::{OnnxFault, OnnxOptions, OnnxOrigin, read_onnx, write_onnx};
 pub use pickle::{MachineFault, PickleFault};

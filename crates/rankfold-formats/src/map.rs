@@ -13,7 +13,7 @@ use crate::error::FormatError;
 ///
 /// Directories and empty files are errors. The mapping stays valid as long as no other program
 /// shortens the file in place; files written by this crate are replaced, never rewritten.
-pub fn map_file(path: &Path) -> Result<Bytes, FormatError> {
+pub(crate) fn map_file(path: &Path) -> Result<Bytes, FormatError> {
     Ok(Mapping::open(path)?.bytes())
 }
 

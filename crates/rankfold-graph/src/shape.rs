@@ -99,7 +99,7 @@ impl Fact {
     }
 
     /// The same type with another shape.
-    pub fn with_shape(&self, shape: Vec<Dim>) -> Self {
+    pub(crate) fn with_shape(&self, shape: Vec<Dim>) -> Self {
         Self {
             dtype: self.dtype,
             shape: Some(shape),

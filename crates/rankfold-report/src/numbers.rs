@@ -35,7 +35,7 @@ pub fn bytes(n: u64) -> String {
 }
 
 /// A number of so many digits, with a letter for thousands and beyond: 270k, 40.8M.
-pub fn compact(value: f64, digits: usize) -> String {
+pub(crate) fn compact(value: f64, digits: usize) -> String {
     let magnitude = value.abs();
     for (unit, letter) in [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")] {
         if magnitude >= 0.9995 * unit {
@@ -46,7 +46,7 @@ pub fn compact(value: f64, digits: usize) -> String {
 }
 
 /// A number of bytes on an axis: 0, 500 kB, 1.5 MB.
-pub fn compact_bytes(value: f64, digits: usize) -> String {
+pub(crate) fn compact_bytes(value: f64, digits: usize) -> String {
     let text = compact(value, digits);
     match text.strip_suffix(['T', 'G', 'M', 'k']) {
         Some(number) => format!("{number} {}B", &text[number.len()..]),
@@ -55,7 +55,7 @@ pub fn compact_bytes(value: f64, digits: usize) -> String {
 }
 
 /// A number of so many digits, without the zeros at its end; in powers of ten where it is very small.
-pub fn significant(value: f64, digits: usize) -> String {
+pub(crate) fn significant(value: f64, digits: usize) -> String {
     if value == 0.0 || !value.is_finite() {
         return if value == 0.0 { "0" } else { "–" }.to_owned();
     }

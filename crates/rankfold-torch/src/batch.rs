@@ -9,7 +9,7 @@ use crate::executor::Executor;
 
 /// The inputs of a batch in the order in which the model takes them: by name where all names are the
 /// model's, else as they come.
-pub fn batch_inputs(executor: &Executor, batch: &Batch) -> Result<Vec<Tensor>> {
+pub(crate) fn batch_inputs(executor: &Executor, batch: &Batch) -> Result<Vec<Tensor>> {
     ordered_inputs(executor.input_names(), batch)
 }
 
@@ -41,7 +41,7 @@ pub fn ordered_inputs<'a>(
 }
 
 /// One input of a batch as a tensor with a copy of its values.
-pub fn input_tensor(input: &rankfold_data::Input) -> Result<Tensor> {
+fn input_tensor(input: &rankfold_data::Input) -> Result<Tensor> {
     let shape = sizes(&input.shape);
     let step = "copying a batch";
     match &input.data {

@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use crate::error::{At, Result, TorchError};
 
 /// libtorch's name of an element type.
-pub const fn kind_of(dtype: DType) -> Kind {
+pub(crate) const fn kind_of(dtype: DType) -> Kind {
     match dtype {
         DType::F64 => Kind::Double,
         DType::F32 => Kind::Float,

@@ -1,7 +1,7 @@
 //! Where tensors live: which device is asked for, whether it is there, and opening CUDA.
 //!
-//! Executables link libtorch's CPU half alone. [`open_cuda`] loads the other half at run time where
-//! there is one, so that one binary serves both kinds of machine.
+//! Executables link libtorch's CPU half alone. [`DeviceChoice::resolve`] loads the other half at run
+//! time where there is one, so that one binary serves both kinds of machine.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -153,6 +153,9 @@ impl fmt::Display for Device {
 
 impl DeviceChoice {
     /// The device chosen, once it is known to be there. Opens CUDA unless the choice is the CPU.
+    ///
+    /// Must come before anything that asks libtorch for CUDA, seeding its generators included: libtorch
+    /// remembers the first answer. Quick on a machine without the NVIDIA driver.
     pub fn resolve(self) -> Result<Device, DeviceError> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
@@ -182,15 +185,6 @@ impl From<Device> for tch::Device {
             Device::Cuda(number) => Self::Cuda(number),
         }
     }
-}
-
-/// Loads libtorch's CUDA half where there is one.
-///
-/// Must come before anything that asks libtorch for CUDA, seeding its generators included: libtorch
-/// remembers the first answer. [`DeviceChoice::resolve`] calls it too; later calls repeat the first
-/// one's result. Does nothing on a machine without the NVIDIA driver.
-pub fn open_cuda() -> Result<(), NoCuda> {
-    cuda::open()
 }
 
 /// The number of GPUs, at least one. Opens CUDA.
@@ -261,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_gpu_is_used_or_its_absence_explained() {
-        match (open_cuda(), DeviceChoice::Auto.resolve()) {
+        match (cuda::open(), DeviceChoice::Auto.resolve()) {
             (Ok(()), Ok(Device::Cuda(0))) => {
                 let sum = tch::Tensor::from_slice(&[1.0f32, 2.0]).to(tch::Device::Cuda(0)) + 3.0;
                 assert_eq!(

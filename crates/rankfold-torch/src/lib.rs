@@ -31,21 +31,19 @@ mod yardstick;
 pub const LIBTORCH: &str = "2.11.0";
 
 pub use activity::activity;
-pub use batch::{
-    batch_inputs, input_tensor, label_tensor, ordered_inputs, squared_errors, target_tensor,
-};
+pub use batch::{label_tensor, ordered_inputs, squared_errors, target_tensor};
 pub use calibrate::{CalibrateOptions, Metric, calibrate};
 pub use compare::{Comparison, Difference, Divergence, compare};
-pub use convert::{dtype_of, from_torch, kind_of, to_torch};
+pub use convert::{dtype_of, from_torch, to_torch};
 pub use cuda::NoCuda;
 pub use device::{
     Device, DeviceChoice, DeviceError, cuda_library, gpu_count, libtorch_folder, libtorch_version,
-    open_cuda, set_threads, threads,
+    set_threads, threads,
 };
 pub use error::{MissingOp, Result, TorchError};
 pub use evaluate::{Metrics, Tally, evaluate, log_probabilities, root_mean_square_error};
 pub use executor::{Executor, Layout, Options, Scores, Tapped, Taps, check_finite};
-pub use memory::{MemoryUse, keep_freed_memory, memory_use, reset_peak_memory};
+pub use memory::{MemoryUse, keep_freed_memory, memory_use};
 pub use peaks::Peaks;
 pub use plan::missing_ops;
 pub use probe::{ProbeOptions, TorchProbe};

@@ -7,7 +7,7 @@ use std::io;
 pub struct MemoryUse {
     /// In use now.
     pub resident: u64,
-    /// The most that was in use, since the start or the last [`reset_peak_memory`].
+    /// The most that was in use since the start.
     pub peak: u64,
 }
 
@@ -29,11 +29,6 @@ pub fn memory_use() -> io::Result<MemoryUse> {
         resident: field("VmRSS:").ok_or_else(missing)?,
         peak: field("VmHWM:").ok_or_else(missing)?,
     })
-}
-
-/// Lets the peak start anew at what is in use now.
-pub fn reset_peak_memory() -> io::Result<()> {
-    std::fs::write("/proc/self/clear_refs", "5")
 }
 
 /// Asks the C allocator, which libtorch takes its memory from, to keep what is freed.

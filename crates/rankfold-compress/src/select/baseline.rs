@@ -8,7 +8,7 @@ use crate::layer::{Kind, Layer};
 
 /// The form that the paper gives a layer: SVD for linear ones, two-way CP for a convolution of few
 /// input channels, three-way CP for the rest.
-pub fn paper_form(layer: &Layer, is_first: bool) -> Form {
+pub(crate) fn paper_form(layer: &Layer, is_first: bool) -> Form {
     match layer.kind {
         Kind::Linear => Form::Svd,
         _ if layer.is_pointwise() => Form::Svd,

@@ -15,13 +15,11 @@ use crate::curves::{LayerCurves, Point};
 use crate::error::CompressError;
 use crate::planner::Request;
 
-pub(crate) use baseline::at_energy;
-pub use baseline::paper_form;
+pub(crate) use baseline::{at_energy, paper_form};
 pub(crate) use drop::{expected, smallest};
 use greedy::equal_loss;
 use lagrange::least_loss;
 pub(crate) use sensitivity::at_average_rank;
-pub use sensitivity::{RankRange, paper_ranks};
 
 /// How ranks are chosen within a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -12,26 +12,18 @@ use crate::rules::rule;
 
 /// A rank that a layer can take: multiples of `step` up to `most`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RankRange {
+struct RankRange {
     /// What a rank is divided by.
-    pub step: usize,
+    step: usize,
     /// The largest rank.
-    pub most: usize,
-}
-
-impl RankRange {
-    /// Every rank.
-    pub const ANY: Self = Self {
-        step: 1,
-        most: usize::MAX,
-    };
+    most: usize,
 }
 
 /// Ranks proportional to sensitivities, their average given: r = s / Σs · average · L.
 ///
 /// The ranks are whole numbers of their ranges, at least one step, and sum up to average · L as far as
 /// the ranges allow.
-pub fn paper_ranks(sensitivities: &[f64], average: f64, ranges: &[RankRange]) -> Vec<usize> {
+fn paper_ranks(sensitivities: &[f64], average: f64, ranges: &[RankRange]) -> Vec<usize> {
     let total = average * sensitivities.len() as f64;
     let positive: Vec<f64> = sensitivities.iter().map(|s| s.max(0.0)).collect();
     let sum: f64 = positive.iter().sum();
@@ -131,11 +123,11 @@ mod tests {
     use super::*;
 
     fn free(sensitivities: &[f64], average: f64) -> Vec<usize> {
-        paper_ranks(
-            sensitivities,
-            average,
-            &vec![RankRange::ANY; sensitivities.len()],
-        )
+        let any = RankRange {
+            step: 1,
+            most: usize::MAX,
+        };
+        paper_ranks(sensitivities, average, &vec![any; sensitivities.len()])
     }
 
     #[test]

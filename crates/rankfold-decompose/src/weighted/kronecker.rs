@@ -14,7 +14,7 @@ use crate::threads::Threads;
 /// With W′ = W ×₂ C_channel^½ ×₃ C_spatial^½ it is ‖W′ − Ŵ′‖² = tr(Δ·(C_channel ⊗ C_spatial)·Δᵀ): run
 /// a plain algorithm on [`whiten`](Self::whiten), then map its factors back.
 #[derive(Debug, Clone)]
-pub struct KroneckerMetric {
+pub(crate) struct KroneckerMetric {
     channel: SquareRoot,
     taps: Taps,
 }
@@ -31,7 +31,11 @@ enum Taps {
 
 impl KroneckerMetric {
     /// C_channel ⊗ C_spatial of one group, for a kernel of `taps` = (height, width).
-    pub fn joint(moments: &InputCovariance, group: usize, taps: (usize, usize)) -> Result<Self> {
+    pub(crate) fn joint(
+        moments: &InputCovariance,
+        group: usize,
+        taps: (usize, usize),
+    ) -> Result<Self> {
         let traces = Traces::new(moments, group, taps)?;
         Ok(Self {
             channel: traces.root(&traces.channel, moments)?,
@@ -40,7 +44,11 @@ impl KroneckerMetric {
     }
 
     /// C_channel ⊗ C_height ⊗ C_width of one group, for a kernel of `taps` = (height, width).
-    pub fn apart(moments: &InputCovariance, group: usize, taps: (usize, usize)) -> Result<Self> {
+    pub(crate) fn apart(
+        moments: &InputCovariance,
+        group: usize,
+        taps: (usize, usize),
+    ) -> Result<Self> {
         let traces = Traces::new(moments, group, taps)?;
         Ok(Self {
             channel: traces.root(&traces.channel, moments)?,
@@ -52,7 +60,11 @@ impl KroneckerMetric {
     }
 
     /// A kernel [T, S, Dh, Dw] in the coordinates in which its plain error is the weighted one.
-    pub fn whiten<T: Scalar>(&self, kernel: ArrayView4<'_, T>, threads: Threads) -> Array4<T> {
+    pub(crate) fn whiten<T: Scalar>(
+        &self,
+        kernel: ArrayView4<'_, T>,
+        threads: Threads,
+    ) -> Array4<T> {
         let kernel = along(kernel, 1, &self.channel.root, threads);
         match &self.taps {
             Taps::Apart { height, width } => {
@@ -105,13 +117,13 @@ impl KroneckerMetric {
     }
 
     /// Input-channel factors (S×R) mapped back to the kernel's own coordinates.
-    pub fn restore_channels(&self, factors: ArrayView2<'_, f64>) -> Array2<f64> {
+    pub(crate) fn restore_channels(&self, factors: ArrayView2<'_, f64>) -> Array2<f64> {
         self.channel.inverse.dot(&factors)
     }
 
     /// Spatial factors (Dh·Dw×R) of a joint metric mapped back; those of heights and widths apart
     /// go through both.
-    pub fn restore_taps(&self, factors: ArrayView2<'_, f64>) -> Array2<f64> {
+    pub(crate) fn restore_taps(&self, factors: ArrayView2<'_, f64>) -> Array2<f64> {
         match &self.taps {
             Taps::Joint(spatial) => spatial.inverse.dot(&factors),
             Taps::Apart { height, width } => kron(&height.inverse, &width.inverse).dot(&factors),
@@ -119,7 +131,7 @@ impl KroneckerMetric {
     }
 
     /// Height factors (Dh×R) mapped back; `None` for a joint metric.
-    pub fn restore_height(&self, factors: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
+    pub(crate) fn restore_height(&self, factors: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
         match &self.taps {
             Taps::Joint(_) => None,
             Taps::Apart { height, .. } => Some(height.inverse.dot(&factors)),
@@ -127,7 +139,7 @@ impl KroneckerMetric {
     }
 
     /// Width factors (Dw×R) mapped back; `None` for a joint metric.
-    pub fn restore_width(&self, factors: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
+    pub(crate) fn restore_width(&self, factors: ArrayView2<'_, f64>) -> Option<Array2<f64>> {
         match &self.taps {
             Taps::Joint(_) => None,
             Taps::Apart { width, .. } => Some(width.inverse.dot(&factors)),

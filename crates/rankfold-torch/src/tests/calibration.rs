@@ -324,7 +324,7 @@ fn the_fisher_metric_of_scores_is_known() {
     let executor = crate::Executor::new(&graph, crate::Options::default()).unwrap();
     let mut expected = Array2::<f64>::zeros((6, 6));
     for batch in loader.epoch(0, 0).unwrap() {
-        let inputs = crate::batch_inputs(&executor, &batch.unwrap()).unwrap();
+        let inputs = crate::batch::batch_inputs(&executor, &batch.unwrap()).unwrap();
         let p = executor.run(&inputs).unwrap()[0]
             .to_kind(Kind::Double)
             .softmax(-1, None);
