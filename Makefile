@@ -81,6 +81,19 @@ venv: ## Make the Python environment of the interop tests and the peers, print i
 test-setup: ## Test the set-up with real downloads, in a cache of its own; 0.5 GB a few times
 	RANKFOLD_TEST_DOWNLOADS=1 python3 -m unittest discover -s scripts
 
+PREFIX ?= $(HOME)/.local
+share = $(PREFIX)/share
+
+.PHONY: install
+install: libtorch ## Install the command, its manual pages and completions (PREFIX=~/.local)
+	$(CARGO) build --release --locked --bin rankfold
+	install -D "$(target)/release/rankfold" "$(PREFIX)/bin/rankfold"
+	"$(PREFIX)/bin/rankfold" man "$(share)/man/man1"
+	@mkdir -p "$(share)/bash-completion/completions" "$(share)/zsh/site-functions" "$(share)/fish/vendor_completions.d"
+	"$(PREFIX)/bin/rankfold" completions bash > "$(share)/bash-completion/completions/rankfold"
+	"$(PREFIX)/bin/rankfold" completions zsh > "$(share)/zsh/site-functions/_rankfold"
+	"$(PREFIX)/bin/rankfold" completions fish > "$(share)/fish/vendor_completions.d/rankfold.fish"
+
 .PHONY: bundle
 bundle: libtorch ## A folder that runs on another x86-64 machine that has libtorch 2.11
 	scripts/bundle.sh
