@@ -174,7 +174,8 @@ impl Compress {
             .as_ref()
             .map(|calibration| calibration.probe(&loaded.graph))
             .transpose()?;
-        let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
+        let looks = probe.as_mut().filter(|_| !self.budget.is_of_weights());
+        let statistics = planning::statistics(&loaded.graph, looks)?;
         let sized = Sized::new(&out, &loaded, dtype, self.budget.size_limit());
         let mut search = Search::default();
         let mut first = true;
