@@ -161,6 +161,58 @@ fn small_weights_become_zeros_without_data() {
     }
 }
 
+/// The places of zeros in the kernels of a folder's model.
+fn zeros(folder: &Path) -> Vec<(String, Vec<bool>)> {
+    let model = rankfold_formats::read_weights(&folder.join("model.safetensors")).unwrap();
+    let kernels = model.tensors.iter();
+    let kernels = kernels.filter(|(name, _)| name.contains("conv") || name.contains("fc"));
+    let kernels = kernels.filter(|(name, _)| name.ends_with("weight"));
+    let zeros = kernels.map(|(name, tensor)| {
+        let values = tensor.to_f32().unwrap();
+        (name.to_owned(), values.iter().map(|&w| w == 0.0).collect())
+    });
+    zeros.collect()
+}
+
+#[test]
+fn pruned_connections_stay_zero_where_the_network_trains_on() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let data = "--data shapes --train-split train[:256] --batch 64 --split test[:32] --threads 1";
+    let rule = "--connections --threshold 0.5";
+    prune(&format!("zoo:resnet20 {rule} -o sparse"), folder);
+    let before = zeros(&folder.join("sparse"));
+    let count = |zeros: &[(String, Vec<bool>)]| -> usize {
+        let all = zeros.iter().flat_map(|(_, zeros)| zeros);
+        all.map(|&zero| usize::from(zero)).sum()
+    };
+    assert!(count(&before) > 10_000);
+    let finetune = |options: &str| {
+        let arguments = format!("finetune sparse {data} --epochs 1 --rate 0.01 {options}");
+        succeeds(&arguments.split(' ').collect::<Vec<_>>(), folder);
+    };
+    finetune("-o free");
+    assert!(count(&zeros(&folder.join("free"))) < 100);
+    finetune("--keep-zeros -o kept");
+    assert!(zeros(&folder.join("kept")) == before);
+    // Pruning trains behind its zeros, and between its cycles.
+    let trained = format!("zoo:resnet20 {rule} {data} --epochs 1 -o trained");
+    let (_, said) = prune(&trained, folder);
+    assert!(said.contains("error after training"), "{said}");
+    assert!(zeros(&folder.join("trained")) == before);
+    let report = report(&folder.join("trained"));
+    assert_eq!(
+        report["adjustments"]["training"]["epochs"].as_u64(),
+        Some(1)
+    );
+    let cycle = format!(
+        "sparse {rule} {data} --nodes activation-count --deviations 1 --epochs 1 --cycles 1 \
+         --distort 0.1 -o cycle"
+    );
+    prune(&cycle, folder);
+    assert!(count(&zeros(&folder.join("cycle"))) > 5000);
+}
+
 #[test]
 fn an_exported_model_comes_back_as_one() {
     let folder = tempdir().unwrap();
@@ -202,7 +254,19 @@ fn what_cannot_be_is_refused() {
     refuse(
         &untrained,
         2,
-        &["--tolerance is for training", "hint: leave it"],
+        &["--tolerance is for cycles of training", "hint: leave it"],
+    );
+    let alone = "zoo:lenet5 --connections --distort 0.1 -o out";
+    refuse(
+        alone,
+        2,
+        &["--distort is for cycles of training", "give --nodes"],
+    );
+    let nothing_learnt_from = "zoo:lenet5 --connections --epochs 2 -o out";
+    refuse(
+        nothing_learnt_from,
+        2,
+        &["training needs data", "--data KIND:PATH"],
     );
     refuse(
         &format!("{nodes} --deviations=-1"),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::cycles::Pruned;
+use super::thinned::Thinned;
 use crate::output::{grouped, percent};
 
 /// What a cycle did.
@@ -63,19 +64,17 @@ struct Row {
 }
 
 /// What the report says of a pruning.
-pub(crate) fn account(
-    start: &Graph,
-    pruned: Option<&Pruned>,
-    zeros: Option<&[LayerZeros]>,
-) -> Value {
+pub(crate) fn account(start: &Graph, pruned: Option<&Pruned>, thinned: Option<&Thinned>) -> Value {
     let mut steps = Map::new();
     if let Some(pruned) = pruned {
         steps.insert("nodes".to_owned(), nodes(start, pruned));
         let training = pruned.training.clone();
         steps.extend(training.map(|training| ("training".to_owned(), training)));
     }
-    if let Some(zeros) = zeros {
-        steps.insert("connections".to_owned(), connections(zeros));
+    if let Some(thinned) = thinned {
+        steps.insert("connections".to_owned(), connections(&thinned.zeros));
+        let training = thinned.training.clone();
+        steps.extend(training.map(|training| ("training".to_owned(), training)));
     }
     Value::Object(steps)
 }

@@ -21,7 +21,7 @@ pub(crate) struct Cycles<'a> {
     pub(crate) args: &'a CycleArgs,
     pub(crate) criterion: Criterion,
     /// None where nothing is learnt, and channels are removed once.
-    pub(crate) school: Option<School<'a>>,
+    pub(crate) school: Option<&'a School<'a>>,
     /// What activations are judged by.
     pub(crate) samples: Loader,
     pub(crate) device: Device,
@@ -51,12 +51,14 @@ pub(crate) struct Pruned {
 
 /// A network with what is known of it after its training.
 #[derive(Clone)]
-struct Pupil {
-    graph: Graph,
-    last: Option<Graph>,
-    training: Option<Value>,
+pub(crate) struct Pupil {
+    pub(crate) graph: Graph,
+    /// The network of the last epoch, where another is used.
+    pub(crate) last: Option<Graph>,
+    /// What the report says of its training.
+    pub(crate) training: Option<Value>,
     /// Divergence from the teacher, or the loss, on inputs that are not learnt from.
-    error: Option<f64>,
+    pub(crate) error: Option<f64>,
 }
 
 /// A network with channels removed.
@@ -167,7 +169,7 @@ impl Cycles<'_> {
 
     /// The network that is looked at first. A model that is its own teacher has nothing to learn yet.
     fn first(&self, start: &Graph) -> Outcome<Pupil> {
-        match &self.school {
+        match self.school {
             None => Ok(Pupil::untaught(start.clone())),
             Some(school) if school.teacher.is_some() && school.recipe.penalty.is_none() => {
                 Ok(Pupil {
@@ -204,19 +206,23 @@ impl Cycles<'_> {
 
     /// A network after its distortion and training.
     fn after(&self, graph: Graph, number: usize) -> Outcome<Pupil> {
-        let Some(school) = &self.school else {
+        let Some(school) = self.school else {
             return Ok(Pupil::untaught(graph));
         };
         let graph = match self.args.distort {
             None => graph,
-            Some(share) => distorted(&graph, share, self.seed.wrapping_add(number as u64))?,
+            Some(share) => {
+                let seed = self.seed.wrapping_add(number as u64);
+                distorted(&graph, share, seed, school.recipe.keep_zeros)?
+            }
         };
         school.taught(&graph, &format!("cycle {number}"))
     }
 }
 
 impl School<'_> {
-    fn taught(&self, graph: &Graph, name: &str) -> Outcome<Pupil> {
+    /// A network after a training of that name, on from where an earlier run stopped.
+    pub(crate) fn taught(&self, graph: &Graph, name: &str) -> Outcome<Pupil> {
         let mut identity = vec![("model", weights_hash(graph))];
         if let Some(teacher) = self.teacher {
             identity.push(("teacher", weights_hash(teacher)));

@@ -3,7 +3,9 @@
 mod account;
 mod cycles;
 mod options;
+mod thinned;
 
-pub(crate) use self::account::{account, zeros_line};
+pub(crate) use self::account::account;
 pub(crate) use self::cycles::{Cycles, School};
 pub(crate) use self::options::{CycleArgs, RuleArgs};
+pub(crate) use self::thinned::Thinned;
