@@ -7,7 +7,7 @@ use rankfold_formats::{
     FileKind, METADATA_KEY, OnnxOptions, OnnxOrigin, Pt2Options, Pt2Origin, read_onnx, read_pt2,
     write_onnx, write_pt2,
 };
-use rankfold_graph::Graph;
+use rankfold_graph::{Code, Graph};
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind, Outcome};
@@ -130,6 +130,25 @@ impl Origin {
         }
     }
 
+    /// That a network's 8-bit weights are floats in such a file, where they are.
+    fn code_loss(&self, graph: &Graph) -> Option<String> {
+        let Self::Onnx(origin) = self else {
+            return None;
+        };
+        let codes = graph
+            .weights()
+            .iter()
+            .filter_map(|(_, tensor)| tensor.code());
+        let coded = codes.filter(|code| matches!(code, Code::Int8(_))).count();
+        (coded > 0 && !origin.has_channel_scales()).then(|| {
+            format!(
+                "{coded} weights have 8 bits and are floats in the ONNX file: opset {} has no scale for every \
+                 channel; export the source again with opset 13 or newer",
+                origin.opset()
+            )
+        })
+    }
+
     /// What an earlier run of Rankfold wrote into the file.
     pub(crate) fn record(&self) -> Map<String, Value> {
         let text = match self {
@@ -152,6 +171,8 @@ pub(crate) struct ReadBack {
     pub(crate) graph: Graph,
     /// Size of the file and of those beside it.
     pub(crate) file_bytes: u64,
+    /// What the user should know of it.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Writes a file and reads it back.
@@ -172,5 +193,6 @@ pub(crate) fn write_and_read_back(
     Ok(ReadBack {
         graph: read,
         file_bytes,
+        notes: origin.code_loss(graph).into_iter().collect(),
     })
 }
