@@ -277,6 +277,7 @@ impl From<CompressError> for Failure {
             | CompressError::OpenSize { .. }
             | CompressError::NothingToDo
             | CompressError::NothingToQuantize
+            | CompressError::NoLayer
             | CompressError::NoTimes
             | CompressError::Glob { .. }
             | CompressError::SweepModel { .. }
@@ -289,6 +290,7 @@ impl From<CompressError> for Failure {
             | CompressError::PlanModel { .. }
             | CompressError::NonFinite { .. }
             | CompressError::Code { .. } => Kind::BadFile,
+            CompressError::Stopped => Kind::Interrupted,
             CompressError::Decompose { .. } | CompressError::Graph(_) | CompressError::Probe(_) => {
                 Kind::Inside
             }

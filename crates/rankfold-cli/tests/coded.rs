@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{json, json_file, refused, succeeds};
+use support::{json, json_file, onnx_fixture, refused, succeeds};
 
 fn size(folder: &Path, name: &str) -> u64 {
     fs::metadata(folder.join(name)).unwrap().len()
@@ -100,6 +100,43 @@ fn a_quantised_model_is_a_quarter_runs_and_is_the_same_in_every_format() {
     assert!(size(at, "onnx") * 10 < whole * 3);
     succeeds(&["quantize", "onnx", "--weights-only", "-o", "again"], at);
     assert!(at.join("again/model.onnx").is_file());
+}
+
+#[test]
+fn an_old_opset_without_scales_for_channels_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for (fixture, floats) in [("convs11", true), ("convs", false)] {
+        let model = onnx_fixture(&format!("{fixture}.onnx"));
+        let quantize = [
+            "quantize",
+            model.to_str().unwrap(),
+            "--weights-only",
+            "-o",
+            fixture,
+        ];
+        let (_, notes) = succeeds(&quantize, at);
+        assert_eq!(
+            notes.contains("are floats in the ONNX file"),
+            floats,
+            "{notes}"
+        );
+        assert_eq!(notes.contains("opset 11"), floats, "{notes}");
+        let (_, notes) = succeeds(
+            &[
+                "export",
+                fixture,
+                "--to",
+                "onnx",
+                "-o",
+                "again.onnx",
+                "--force",
+            ],
+            at,
+        );
+        // What was read from the old file has no codes any more.
+        assert!(!notes.contains("are floats in the ONNX file"), "{notes}");
+    }
 }
 
 #[test]

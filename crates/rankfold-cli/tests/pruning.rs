@@ -7,11 +7,13 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use rankfold_formats::{SaveOptions, StateDict, write_safetensors};
 use rankfold_graph::Tensor;
 use serde_json::Value;
-use support::{json, json_file, listing, onnx_fixture, refused, succeeds};
+use support::{command, json, json_file, listing, onnx_fixture, refused, send, succeeds};
 use tempfile::tempdir;
 
 /// `rankfold` and its arguments, separated by spaces.
@@ -159,6 +161,73 @@ fn small_weights_become_zeros_without_data() {
         // Weights that are evenly spread lie below half their root mean square in √3 / 6 of all cases.
         assert!((zeros / weights - 0.289).abs() < 0.1, "{layer}");
     }
+}
+
+/// Cycles that are over leave the network to go on from, and the run ends as if nothing had happened.
+#[test]
+fn cycles_that_were_stopped_go_on_and_keep_no_more_than_that_takes() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    sums(&folder.join("sums.safetensors"));
+    let options = "zoo:calli-sum --nodes activation-count --rule thesis --loss rmse --no-teacher \
+                   --data tensors:sums.safetensors --optimizer sgd --rate 0.01 --warm-up 0 --l2 0.001 \
+                   --batch 20 --epochs 4 --cycles 4 --distort 1 --patience 4 --threads 1";
+    prune(&format!("{options} -o a"), folder);
+    let journal = folder.join(".b.partial/course-cycles/journal.json");
+    let arguments = format!("prune {options} -o b");
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let mut child = command(&arguments, folder)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !journal.exists() {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it could be disturbed"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    send("-INT", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let partial = folder.join(".b.partial");
+    let kept = listing(&partial);
+    assert!(
+        !kept
+            .iter()
+            .any(|name| name == "course-before" || name == "course-cycle-1"),
+        "{kept:?}"
+    );
+    assert!(listing(&partial.join("course-cycles")).len() <= 5);
+    let other = format!("{options} -o b").replace("--distort 1", "--distort 2");
+    let other = format!("prune {other}");
+    refused(
+        &other.split(' ').collect::<Vec<_>>(),
+        folder,
+        2,
+        &["cycles", "--restart"],
+    );
+    let (_, said) = prune(&format!("{options} -o b"), folder);
+    assert!(said.contains("going on after cycle"), "{said}");
+    let written = |out: &str| {
+        let model = rankfold_formats::read_weights(&folder.join(out).join("model.safetensors"));
+        let tensors = model.unwrap().tensors;
+        tensors
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor.bytes().to_vec()))
+            .collect::<Vec<_>>()
+    };
+    assert!(written("a") == written("b"));
+    let cycles = |out: &str| report(&folder.join(out))["adjustments"]["nodes"].clone();
+    assert_eq!(cycles("a"), cycles("b"));
+    let stages = |out: &str| -> Vec<Value> {
+        let text = fs::read_to_string(folder.join(out).join("metrics.jsonl")).unwrap();
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| line["stage"].clone()).collect()
+    };
+    assert_eq!(stages("a"), stages("b"));
+    assert_eq!(listing(folder), ["a", "b", "sums.safetensors"]);
 }
 
 /// The places of zeros in the kernels of a folder's model.

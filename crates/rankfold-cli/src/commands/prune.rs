@@ -10,7 +10,8 @@ use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::model::load;
 use crate::planning;
-use crate::pruning::{CycleArgs, Cycles, RuleArgs, School, Thinned, account};
+use crate::pruning::{CycleArgs, Cycles, RuleArgs, School, Thinned, account, told};
+use crate::record::Done;
 use crate::trained::{Finish, Made, RunArgs};
 use crate::training::{Material, RecipeArg, sample};
 
@@ -78,6 +79,11 @@ impl Prune {
             last,
             steps: account(start, pruned.as_ref(), thinned.as_ref()),
             notes: thinned.iter().map(Thinned::told).collect(),
+            done: Some(Done {
+                step: "prune",
+                did: told(start, pruned.as_ref(), thinned.as_ref()),
+                side: None,
+            }),
         };
         let plan = planning::previous(&loaded, self.run.seed);
         let aim = self.run.training.aim();

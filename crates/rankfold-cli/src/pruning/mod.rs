@@ -2,10 +2,11 @@
 
 mod account;
 mod cycles;
+mod journal;
 mod options;
 mod thinned;
 
-pub(crate) use self::account::account;
+pub(crate) use self::account::{account, told};
 pub(crate) use self::cycles::{Cycles, School};
 pub(crate) use self::options::{CycleArgs, RuleArgs};
 pub(crate) use self::thinned::Thinned;

@@ -4,9 +4,9 @@ use rankfold_compress::{ConnectionRule, LayerZeros, prune_connections};
 use rankfold_graph::Graph;
 use serde_json::Value;
 
-use super::account::zeros_line;
 use super::cycles::School;
 use crate::failure::Outcome;
+use crate::steps::zeros_line;
 
 /// A network whose small weights are zero.
 pub(crate) struct Thinned {
