@@ -109,7 +109,8 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_enum, default_value = "none")]
     pub(super) freeze: FreezeArg,
 
-    /// Random views of images: usual, none, or a list of flip, crop and resized-crop
+    /// Random views of images: usual, none, or a list of flip, crop, resized-crop, brightness (by up to a
+    /// quarter) and contrast (from a fifth to nine fifths)
     #[arg(long, value_name = "LIST")]
     pub(super) augment: Option<AugmentArg>,
 
