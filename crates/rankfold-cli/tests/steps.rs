@@ -140,7 +140,7 @@ fn interrupted_steps_leave_nothing_behind() {
     let at = folder.path();
     for arguments in [
         "cluster zoo:resnet18 --book 256 -o out",
-        "quantize zoo:resnet18 --data shapes --calibrate 512 -o out",
+        "quantize zoo:resnet20 --data shapes --calibrate 2048 -o out",
         "compress zoo:resnet18 --steps prune-connections,cluster=256 -o out",
         "prune zoo:resnet20 --connections --data shapes --epochs 50 -o out",
     ] {
