@@ -130,23 +130,34 @@ impl Origin {
         }
     }
 
-    /// That a network's 8-bit weights are floats in such a file, where they are.
-    fn code_loss(&self, graph: &Graph) -> Option<String> {
-        let Self::Onnx(origin) = self else {
-            return None;
+    /// Which codes of a network's weights such a file does not have, in words.
+    fn lost_codes(&self, graph: &Graph) -> Vec<String> {
+        let codes = || {
+            graph
+                .weights()
+                .iter()
+                .filter_map(|(_, tensor)| tensor.code())
         };
-        let codes = graph
-            .weights()
-            .iter()
-            .filter_map(|(_, tensor)| tensor.code());
-        let coded = codes.filter(|code| matches!(code, Code::Int8(_))).count();
-        (coded > 0 && !origin.has_channel_scales()).then(|| {
-            format!(
-                "{coded} weights have 8 bits and are floats in the ONNX file: opset {} has no scale for every \
+        let int8 = codes().filter(|code| matches!(code, Code::Int8(_))).count();
+        let books = codes().filter(|code| matches!(code, Code::Book(_))).count();
+        let mut lost = Vec::new();
+        if let Self::Onnx(origin) = self
+            && int8 > 0
+            && !origin.has_channel_scales()
+        {
+            lost.push(format!(
+                "{int8} weights have 8 bits and are floats in the ONNX file: opset {} has no scale for every \
                  channel; export the source again with opset 13 or newer",
                 origin.opset()
-            )
-        })
+            ));
+        }
+        if books > 0 {
+            let extension = self.format().extension();
+            lost.push(format!(
+                "{books} weights have a code book and are floats in the .{extension} file, which has none"
+            ));
+        }
+        lost
     }
 
     /// What an earlier run of Rankfold wrote into the file.
@@ -193,6 +204,6 @@ pub(crate) fn write_and_read_back(
     Ok(ReadBack {
         graph: read,
         file_bytes,
-        notes: origin.code_loss(graph).into_iter().collect(),
+        notes: origin.lost_codes(graph),
     })
 }

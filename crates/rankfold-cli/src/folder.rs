@@ -65,6 +65,13 @@ impl OutFolder {
         let taken = match fs::read_dir(target) {
             Ok(mut entries) => entries.next().is_some(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                let message = format!(
+                    "{} is a file, and a folder is to be written",
+                    target.display()
+                );
+                return Err(Failure::usage(message).hint("give another name by --output"));
+            }
             Err(error) => return Err(Failure::io(target, &error)),
         };
         if taken && !force {

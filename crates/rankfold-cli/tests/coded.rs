@@ -134,6 +134,9 @@ fn an_old_opset_without_scales_for_channels_is_told() {
             ],
             at,
         );
+        let cluster = ["cluster", model.to_str().unwrap(), "-o", "book", "--force"];
+        let (_, notes) = succeeds(&cluster, at);
+        assert!(notes.contains("have a code book and are floats"), "{notes}");
         // What was read from the old file has no codes any more.
         assert!(!notes.contains("are floats in the ONNX file"), "{notes}");
     }
@@ -226,6 +229,23 @@ fn bad_input_is_refused_before_anything_is_written() {
     );
     let data = ["quantize", model, "--data", "cifar10:absent", "-o", "x"];
     refused(&data, at, 4, &["absent"]);
+    fs::write(at.join("plain"), "").unwrap();
+    for command in ["cluster", "prune"] {
+        let rule = if command == "prune" {
+            "--connections"
+        } else {
+            "--book=4"
+        };
+        let onto_a_file = [command, model, rule, "-o", "plain"];
+        refused(&onto_a_file, at, 2, &["plain is a file", "hint:"]);
+    }
+    let small = ["quantize", "zoo:resnet18", "--data", "shapes", "-o", "x"];
+    refused(
+        &small,
+        at,
+        2,
+        &["expected f32[N, 3, 224, 224]", ", 3, 32, 32]"],
+    );
     fs::create_dir(at.join("full")).unwrap();
     fs::write(at.join("full/file"), "").unwrap();
     refused(
