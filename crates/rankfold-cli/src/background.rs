@@ -10,6 +10,8 @@ use rankfold_report::{Curve, Goal, Machine, Spectrum};
 use rankfold_torch::Device;
 use rayon::prelude::*;
 
+use crate::record::Done;
+
 /// What stands behind a plan.
 #[derive(Debug)]
 pub(crate) struct Background {
@@ -17,6 +19,8 @@ pub(crate) struct Background {
     pub(crate) curves: Vec<LayerCurves>,
     /// The limit that it was made for.
     pub(crate) goal: Option<Goal>,
+    /// The steps that the model was made in, where there are any to tell.
+    pub(crate) steps: Vec<Done>,
     /// What it was made on.
     pub(crate) machine: Machine,
 }

@@ -74,9 +74,16 @@ struct LimitArgs {
     #[arg(long, value_name = "SIZE")]
     size: Option<Size>,
 
-    /// Share of every layer's energy to keep, as 0.9
+    /// Share of the squared weights that every layer keeps, as 0.9: the mean squared error of its weights
+    /// is at most a tenth of their mean square
     #[arg(long, value_name = "SHARE")]
     energy: Option<Share>,
+
+    /// Mean squared error that the weights of every layer may have, as 0.001 (Çallı 2017, there with
+    /// --forms channel,svd): the smallest rank within it, and layers that it does not make smaller stay.
+    /// Factors then fit the weights, whatever the data; --energy is the same without a scale
+    #[arg(long, value_name = "X")]
+    mse: Option<MeanSquare>,
 
     /// One rank for all convolutions and one for all linear layers, as conv=100,fc=300
     #[arg(long, value_name = "conv=R,fc=R")]
@@ -146,10 +153,16 @@ impl BudgetArgs {
             || limit.latency.is_some()
             || limit.size.is_some()
             || limit.energy.is_some()
+            || limit.mse.is_some()
             || limit.uniform_rank.is_some()
             || limit.average_rank.is_some()
             || limit.max_drop.is_some()
             || limit.ranks.is_some()
+    }
+
+    /// True where factors are to fit the weights alone.
+    pub(crate) fn is_of_weights(&self) -> bool {
+        self.limit.mse.is_some()
     }
 
     /// The size that the written model may have, where that is the budget.
@@ -243,6 +256,8 @@ impl BudgetArgs {
             )
         } else if let Some(Share(share)) = limit.energy {
             (Budget::Energy(share), format!("energy {share}"))
+        } else if let Some(MeanSquare(most)) = limit.mse {
+            (Budget::MeanSquare(most), format!("mse {most}"))
         } else if let Some(ranks) = limit.uniform_rank {
             let UniformRank { conv, fc } = ranks;
             let part = |name, rank: Option<usize>| rank.map(|r| format!("{name}={r}"));
@@ -277,7 +292,7 @@ impl BudgetArgs {
         } else {
             return Err(Failure::usage("no budget was given").hint(
                 "give one of --params-removed, --params, --macs, --latency, --size, --energy, \
-                 --uniform-rank, --average-rank, --max-drop, --ranks or --plan",
+                 --mse, --uniform-rank, --average-rank, --max-drop, --ranks or --plan",
             ));
         })
     }
@@ -424,6 +439,21 @@ impl FromStr for Share {
         match text.parse::<f64>() {
             Ok(share) if share > 0.0 && share <= 1.0 => Ok(Self(share)),
             _ => Err("expected a share above 0 and at most 1, as 0.9".to_owned()),
+        }
+    }
+}
+
+/// A mean squared error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct MeanSquare(f64);
+
+impl FromStr for MeanSquare {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            Ok(error) if error > 0.0 && error.is_finite() => Ok(Self(error)),
+            _ => Err("expected a mean squared error above 0, as 0.001".to_owned()),
         }
     }
 }

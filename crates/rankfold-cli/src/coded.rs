@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use clap::Args;
 use rankfold_data::Split;
 use rankfold_graph::{CostModel, DType, Graph};
-use serde_json::Value;
 
 use crate::accuracy::{self, Measured};
 use crate::args::{DataArgs, DeviceArgs};
@@ -16,7 +15,8 @@ use crate::folder::OutFolder;
 use crate::model::Loaded;
 use crate::output::{note, say};
 use crate::planning;
-use crate::record::{Record, Side};
+use crate::record::{Done, Record, Side};
+use crate::steps::Change;
 
 /// Where to, and what is measured.
 #[derive(Debug, Args)]
@@ -39,8 +39,7 @@ pub(crate) struct TargetArgs {
 
 /// A model with coded weights, and how it came to be.
 pub(crate) struct Coded<'a> {
-    pub(crate) graph: &'a Graph,
-    pub(crate) steps: Value,
+    pub(crate) change: Change,
     pub(crate) data: &'a DataArgs,
     pub(crate) calibration: Option<&'a Calibration>,
     pub(crate) seed: u64,
@@ -55,10 +54,16 @@ impl TargetArgs {
     /// Writes the model, measures what was written, and says how it compares with the source.
     pub(crate) fn finish(&self, out: &OutFolder, loaded: &Loaded, coded: Coded<'_>) -> Outcome {
         let plan = planning::previous(loaded, coded.seed);
-        let record = Record::new(loaded, &plan, &[], coded.steps, coded.calibration)?;
+        let Change {
+            graph,
+            step,
+            account,
+            did,
+        } = coded.change;
+        let record = Record::new(loaded, &plan, &[], account, coded.calibration)?;
         let origin = loaded.origin.as_ref();
         let dtype = origin.is_none().then_some(DType::F32);
-        let written = out.write(coded.graph, origin, &plan, &record, dtype)?;
+        let written = out.write(&graph, origin, &plan, &record, dtype)?;
         let device = self.device.resolve()?;
         let side = |graph: &Graph, file_bytes: Option<u64>| -> Outcome<Side> {
             Ok(Side {
@@ -74,6 +79,11 @@ impl TargetArgs {
         let background = Background {
             curves: Vec::new(),
             goal: None,
+            steps: vec![Done {
+                step,
+                did,
+                side: None,
+            }],
             machine: background::machine(device),
         };
         let report = record.report(before, after, &loaded.graph, &written, background);

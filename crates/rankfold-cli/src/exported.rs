@@ -7,7 +7,7 @@ use rankfold_formats::{
     FileKind, METADATA_KEY, OnnxOptions, OnnxOrigin, Pt2Options, Pt2Origin, read_onnx, read_pt2,
     write_onnx, write_pt2,
 };
-use rankfold_graph::Graph;
+use rankfold_graph::{Code, Graph};
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind, Outcome};
@@ -130,6 +130,36 @@ impl Origin {
         }
     }
 
+    /// Which codes of a network's weights such a file does not have, in words.
+    fn lost_codes(&self, graph: &Graph) -> Vec<String> {
+        let codes = || {
+            graph
+                .weights()
+                .iter()
+                .filter_map(|(_, tensor)| tensor.code())
+        };
+        let int8 = codes().filter(|code| matches!(code, Code::Int8(_))).count();
+        let books = codes().filter(|code| matches!(code, Code::Book(_))).count();
+        let mut lost = Vec::new();
+        if let Self::Onnx(origin) = self
+            && int8 > 0
+            && !origin.has_channel_scales()
+        {
+            lost.push(format!(
+                "{int8} weights have 8 bits and are floats in the ONNX file: opset {} has no scale for every \
+                 channel; export the source again with opset 13 or newer",
+                origin.opset()
+            ));
+        }
+        if books > 0 {
+            let extension = self.format().extension();
+            lost.push(format!(
+                "{books} weights have a code book and are floats in the .{extension} file, which has none"
+            ));
+        }
+        lost
+    }
+
     /// What an earlier run of Rankfold wrote into the file.
     pub(crate) fn record(&self) -> Map<String, Value> {
         let text = match self {
@@ -152,6 +182,8 @@ pub(crate) struct ReadBack {
     pub(crate) graph: Graph,
     /// Size of the file and of those beside it.
     pub(crate) file_bytes: u64,
+    /// What the user should know of it.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Writes a file and reads it back.
@@ -172,5 +204,6 @@ pub(crate) fn write_and_read_back(
     Ok(ReadBack {
         graph: read,
         file_bytes,
+        notes: origin.lost_codes(graph),
     })
 }

@@ -268,6 +268,14 @@ impl From<ReportError> for Failure {
 
 impl From<CompressError> for Failure {
     fn from(error: CompressError) -> Self {
+        let error = match error {
+            // What running the model says, it says better itself.
+            CompressError::Probe(source) => match source.downcast::<TorchError>() {
+                Ok(source) => return (*source).into(),
+                Err(source) => CompressError::Probe(source),
+            },
+            error => error,
+        };
         let kind = match &error {
             CompressError::Budget { .. } => Kind::Unmet,
             CompressError::UnknownLayer { .. }
@@ -277,6 +285,7 @@ impl From<CompressError> for Failure {
             | CompressError::OpenSize { .. }
             | CompressError::NothingToDo
             | CompressError::NothingToQuantize
+            | CompressError::NoLayer
             | CompressError::NoTimes
             | CompressError::Glob { .. }
             | CompressError::SweepModel { .. }
@@ -289,6 +298,7 @@ impl From<CompressError> for Failure {
             | CompressError::PlanModel { .. }
             | CompressError::NonFinite { .. }
             | CompressError::Code { .. } => Kind::BadFile,
+            CompressError::Stopped => Kind::Interrupted,
             CompressError::Decompose { .. } | CompressError::Graph(_) | CompressError::Probe(_) => {
                 Kind::Inside
             }

@@ -20,9 +20,11 @@ use sha2::{Digest, Sha256};
 use crate::calibration::Calibration;
 use crate::exported::{Origin, write_and_read_back};
 use crate::failure::{Failure, Kind, Outcome};
+use crate::interrupt;
 use crate::model::Loaded;
 use crate::record::{Record, Report};
 use crate::sameness::{self, Sameness};
+use crate::training::weights_hash;
 
 /// The folder of finished factors.
 const FACTORS: &str = "factors";
@@ -63,6 +65,13 @@ impl OutFolder {
         let taken = match fs::read_dir(target) {
             Ok(mut entries) => entries.next().is_some(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                let message = format!(
+                    "{} is a file, and a folder is to be written",
+                    target.display()
+                );
+                return Err(Failure::usage(message).hint("give another name by --output"));
+            }
             Err(error) => return Err(Failure::io(target, &error)),
         };
         if taken && !force {
@@ -127,14 +136,19 @@ impl OutFolder {
         }
     }
 
-    /// Where finished factors of this very work are kept.
+    /// Where finished factors of this very work are kept; `changed` is the network where it is no longer
+    /// the model's own.
     pub(crate) fn store(
         &self,
         loaded: &Loaded,
+        changed: Option<&Graph>,
         plan: &Plan,
         calibration: Option<&Calibration>,
     ) -> Outcome<Store> {
-        let source = loaded.sha256()?.unwrap_or_else(|| plan.model.clone());
+        let source = match changed {
+            Some(graph) => weights_hash(graph),
+            None => loaded.sha256()?.unwrap_or_else(|| plan.model.clone()),
+        };
         let data = calibration.map(Calibration::identity).unwrap_or_default();
         Ok(Store {
             folder: self.factors(),
@@ -193,6 +207,7 @@ impl OutFolder {
                     "{name} was not run to compare it ({reason}); its kernels are those in memory"
                 ));
             }
+            notes.extend(read.notes);
             files.push((name, read.file_bytes));
             exported = Some(read.graph);
         }
@@ -242,6 +257,7 @@ impl OutFolder {
     /// Adds the report and puts the folder in its place. What one could go on from goes last, so that
     /// no moment loses the work.
     pub(crate) fn finish(&self, report: &Report) -> Outcome {
+        interrupt::check()?;
         self.text("report.json", &report.json()?)?;
         self.page()?;
         let failed = |e: std::io::Error| Failure::io(&self.target, &e);

@@ -25,6 +25,7 @@ mod reference;
 mod sameness;
 mod sized;
 mod starts;
+mod steps;
 mod sweep;
 mod swept;
 mod trained;

@@ -45,32 +45,7 @@ impl Loaded {
 
     /// The model without what inference does not need; says what was taken out.
     pub(crate) fn simplify(mut self) -> Outcome<Self> {
-        let (graph, removed) = simplify(&self.graph)?;
-        let part = |nodes: &[String], one: &str, many: &str| match nodes.len() {
-            0 => None,
-            1 => Some(format!("1 {one}")),
-            n => Some(format!("{n} {many}")),
-        };
-        let parts: Vec<String> = [
-            part(&removed.norms, "batch norm folded", "batch norms folded"),
-            part(
-                &removed.identities,
-                "identity removed",
-                "identities removed",
-            ),
-            part(
-                &removed.constants,
-                "constant computed",
-                "constants computed",
-            ),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        note(match parts.is_empty() {
-            true => "nothing to simplify".to_owned(),
-            false => format!("simplified: {}", parts.join(", ")),
-        });
+        let (graph, removed) = simplified(&self.graph)?;
         self.graph = graph;
         self.simplified = Some(removed);
         Ok(self)
@@ -103,6 +78,37 @@ impl Loaded {
         let digest = hash.finalize();
         Ok(Some(digest.iter().map(|b| format!("{b:02x}")).collect()))
     }
+}
+
+/// A network without what inference does not need; says what was taken out.
+pub(crate) fn simplified(graph: &Graph) -> Outcome<(Graph, Simplified)> {
+    let (graph, removed) = simplify(graph)?;
+    let part = |nodes: &[String], one: &str, many: &str| match nodes.len() {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        n => Some(format!("{n} {many}")),
+    };
+    let parts: Vec<String> = [
+        part(&removed.norms, "batch norm folded", "batch norms folded"),
+        part(
+            &removed.identities,
+            "identity removed",
+            "identities removed",
+        ),
+        part(
+            &removed.constants,
+            "constant computed",
+            "constants computed",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    note(match parts.is_empty() {
+        true => "nothing to simplify".to_owned(),
+        false => format!("simplified: {}", parts.join(", ")),
+    });
+    Ok((graph, removed))
 }
 
 /// Loads `zoo:NAME` or a file; a bare checkpoint needs the name of its network.

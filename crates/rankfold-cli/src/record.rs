@@ -30,6 +30,46 @@ pub(crate) struct Side {
     pub(crate) measured: Option<Measured>,
 }
 
+impl Side {
+    /// The bytes of its file, or of its weights where it has none.
+    fn stored_bytes(&self) -> u64 {
+        self.file_bytes.unwrap_or(self.cost.bytes)
+    }
+
+    fn json(&self) -> Value {
+        let mut value = json!({
+            "parameters": self.cost.parameters,
+            "weights": self.cost.weights,
+            "macs": self.cost.macs,
+            "bytes": self.stored_bytes(),
+        });
+        match self.measured {
+            Some(Measured::Classes(scores)) => {
+                value["top1"] = json!(scores.top1);
+                value["top1_se"] = json!(scores.top1_se);
+                value["top5"] = json!(scores.top5);
+                value["top5_se"] = json!(scores.top5_se);
+                value["loss"] = json!(scores.loss);
+                value["images"] = json!(scores.images);
+            }
+            Some(Measured::Numbers(error)) => value["rmse"] = json!(error),
+            None => {}
+        }
+        value
+    }
+}
+
+/// A step of making a model, for a row of the report.
+#[derive(Debug, Clone)]
+pub(crate) struct Done {
+    /// What it is called.
+    pub(crate) step: &'static str,
+    /// What it did, in words.
+    pub(crate) did: String,
+    /// The model after it; none where that is the one written.
+    pub(crate) side: Option<Side>,
+}
+
 impl Record {
     pub(crate) fn new(
         loaded: &Loaded,
@@ -90,6 +130,7 @@ impl Record {
             after,
             rows,
             goal: background.goal,
+            steps: background.steps,
             machine: background.machine,
             files: new.files.clone(),
             record: self,
@@ -104,6 +145,7 @@ pub(crate) struct Report {
     after: Side,
     rows: Vec<Row>,
     goal: Option<Goal>,
+    steps: Vec<Done>,
     machine: Machine,
     files: Vec<(String, u64)>,
     record: Record,
@@ -153,32 +195,6 @@ fn rows(plan: &Plan, outcomes: &[LayerOutcome], old: &Graph, new: &Graph) -> Vec
 impl Report {
     /// The report as JSON.
     pub(crate) fn json(&self) -> Outcome<String> {
-        let side = |side: &Side| {
-            let mut value = json!({
-                "parameters": side.cost.parameters,
-                "weights": side.cost.weights,
-                "macs": side.cost.macs,
-                "bytes": side.file_bytes.unwrap_or(side.cost.bytes),
-            });
-            let Some(object) = value.as_object_mut() else {
-                return value;
-            };
-            match side.measured {
-                Some(Measured::Classes(scores)) => {
-                    object.insert("top1".into(), json!(scores.top1));
-                    object.insert("top1_se".into(), json!(scores.top1_se));
-                    object.insert("top5".into(), json!(scores.top5));
-                    object.insert("top5_se".into(), json!(scores.top5_se));
-                    object.insert("loss".into(), json!(scores.loss));
-                    object.insert("images".into(), json!(scores.images));
-                }
-                Some(Measured::Numbers(error)) => {
-                    object.insert("rmse".into(), json!(error));
-                }
-                None => {}
-            }
-            value
-        };
         let files = self
             .files
             .iter()
@@ -187,14 +203,25 @@ impl Report {
             "model": self.record.plan.model,
             "budget": self.goal,
             "machine": self.machine,
-            "before": side(&self.before),
-            "after": side(&self.after),
+            "before": self.before.json(),
+            "after": self.after.json(),
+            "steps": self.steps().collect::<Vec<_>>(),
             "files": files.collect::<Map<String, Value>>(),
             "layers": self.rows,
             "adjustments": self.record.adjustments,
             "provenance": self.record.provenance,
         });
         serde_json::to_string_pretty(&report).map_err(|e| Failure::new(Kind::Inside, e))
+    }
+
+    /// The steps, each with the model after it.
+    fn steps(&self) -> impl Iterator<Item = Value> {
+        self.steps.iter().map(|done| {
+            let mut row = done.side.as_ref().unwrap_or(&self.after).json();
+            row["step"] = json!(done.step);
+            row["did"] = json!(done.did);
+            row
+        })
     }
 
     /// The report as a table, layer by layer and in total.
@@ -228,7 +255,33 @@ impl Report {
             "error",
         ];
         let layers = table(&header, &[0, 1], rows.collect());
-        format!("{layers}\n\n{}", self.totals())
+        let steps = self.steps_text();
+        format!("{layers}\n\n{steps}{}", self.totals())
+    }
+
+    /// The steps as a table, where there are several.
+    fn steps_text(&self) -> String {
+        if self.steps.len() < 2 {
+            return String::new();
+        }
+        let rows = self.steps.iter().map(|done| {
+            let side = done.side.as_ref().unwrap_or(&self.after);
+            let top1 = match side.measured {
+                Some(Measured::Classes(scores)) => {
+                    format!("{:.2} ± {:.2} %", scores.top1, scores.top1_se)
+                }
+                _ => String::new(),
+            };
+            vec![
+                done.step.to_owned(),
+                done.did.clone(),
+                grouped(side.cost.parameters),
+                bytes(side.stored_bytes()),
+                top1,
+            ]
+        });
+        let header = ["step", "what it did", "parameters", "file", "top-1"];
+        format!("{}\n\n", table(&header, &[0, 1], rows.collect()))
     }
 
     /// Both models in total.
@@ -238,7 +291,6 @@ impl Report {
             true => format!("{} % removed", percent(old - new, old)),
             false => format!("{} % added", percent(new - old, old)),
         };
-        let stored = |side: &Side| side.file_bytes.unwrap_or(side.cost.bytes);
         let line = |name: &str, old: u64, new: u64, text: &dyn Fn(u64) -> String| {
             vec![name.to_owned(), text(old), text(new), removed(old, new)]
         };
@@ -250,7 +302,7 @@ impl Report {
                 &grouped,
             ),
             line("MACs", before.cost.macs, after.cost.macs, &grouped),
-            line("file", stored(before), stored(after), &bytes),
+            line("file", before.stored_bytes(), after.stored_bytes(), &bytes),
         ];
         if let (Some(Measured::Numbers(old)), Some(Measured::Numbers(new))) =
             (before.measured, after.measured)

@@ -26,6 +26,8 @@ pub(crate) fn number_bytes(graph: &Graph, dtype: Option<DType>) -> u64 {
 pub(crate) struct Sized<'a> {
     out: &'a OutFolder,
     loaded: &'a Loaded,
+    /// The network that is compressed.
+    graph: &'a Graph,
     dtype: Option<DType>,
     /// Bytes of a number.
     unit: u64,
@@ -33,18 +35,20 @@ pub(crate) struct Sized<'a> {
 }
 
 impl<'a> Sized<'a> {
-    /// At most `limit` bytes for what becomes of a model in a folder.
+    /// At most `limit` bytes for what becomes of a model's network in a folder.
     pub(crate) fn new(
         out: &'a OutFolder,
         loaded: &'a Loaded,
+        graph: &'a Graph,
         dtype: Option<DType>,
         limit: Option<u64>,
     ) -> Self {
         Self {
             out,
             loaded,
+            graph,
             dtype,
-            unit: number_bytes(&loaded.graph, dtype),
+            unit: number_bytes(graph, dtype),
             limit,
         }
     }
@@ -69,7 +73,7 @@ impl<'a> Sized<'a> {
 
     /// The numbers that a plan counts: what a compressed graph has more, it took for none.
     fn planned_numbers(&self, plan: &Plan) -> u64 {
-        let before = self.loaded.graph.cost(CostModel::True).unwrap_or_default();
+        let before = self.graph.cost(CostModel::True).unwrap_or_default();
         let layers = plan.layers.iter().filter_map(|layer| layer.parameters);
         let saved: i64 = layers.map(|[own, new]| own as i64 - new as i64).sum();
         before.parameters_with_buffers.saturating_add_signed(-saved)

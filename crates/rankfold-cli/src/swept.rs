@@ -61,10 +61,19 @@ impl SweptArgs {
                 "--max-drop is read off curves".to_owned(),
                 "use --select curves or greedy with it",
             ),
-            (Select::Sensitivity | Select::Curves | Select::Greedy, Budget::Energy(_)) => usage(
-                format!("--energy decides alone, --select {name} cannot"),
-                "leave --select out, or give another budget",
-            ),
+            (
+                Select::Sensitivity | Select::Curves | Select::Greedy,
+                Budget::Energy(_) | Budget::MeanSquare(_),
+            ) => {
+                let decides = match budget {
+                    Budget::Energy(_) => "--energy",
+                    _ => "--mse",
+                };
+                usage(
+                    format!("{decides} decides alone, --select {name} cannot"),
+                    "leave --select out, or give another budget",
+                )
+            }
             (Select::Sensitivity, _) => Ok(select),
             (_, Budget::AverageRank { .. }) => usage(
                 format!("--average-rank is shared by sensitivity, not by {name}"),

@@ -16,7 +16,7 @@ use crate::failure::Outcome;
 use crate::folder::OutFolder;
 use crate::model::Loaded;
 use crate::output::{note, say};
-use crate::record::{Record, Side};
+use crate::record::{Done, Record, Side};
 use crate::training::{Choice, Material, TrainingArgs, account};
 
 /// How `finetune`, `train` and `prune` run, and where to.
@@ -78,6 +78,7 @@ impl Finish {
                 .map(|epoch| format!("epoch {epoch} was the best on {}", material.chosen_on))
                 .into_iter()
                 .collect(),
+            done: None,
         };
         self.put(loaded, plan, made, recipe.device, measure)
     }
@@ -110,6 +111,7 @@ impl Finish {
         let background = Background {
             curves: Vec::new(),
             goal: None,
+            steps: made.done.into_iter().collect(),
             machine: background::machine(device),
         };
         let report = record.report(before, after, &loaded.graph, &written, background);
@@ -132,4 +134,6 @@ pub(crate) struct Made<'a> {
     pub(crate) steps: Value,
     /// What the user should know.
     pub(crate) notes: Vec<String>,
+    /// What was done, where the report has a row for it.
+    pub(crate) done: Option<Done>,
 }

@@ -156,6 +156,13 @@ fn budgets_and_plans_that_cannot_be_met() {
         2,
         &["cannot be used with"],
     );
+    for wrong in ["--mse=-1", "--mse=x", "--mse=0", "--mse=inf"] {
+        refused(&compress(&[wrong]), at, 2, &["--mse", "as 0.001"]);
+    }
+    let both = ["--mse", "0.001", "--energy", "0.9"];
+    refused(&compress(&both), at, 2, &["cannot be used with"]);
+    let swept = ["--mse", "0.001", "--select", "sensitivity"];
+    refused(&compress(&swept), at, 2, &["--select sensitivity", "hint:"]);
     let only = ["--params-removed", "50%", "--only", "layer9.*"];
     refused(&compress(&only), at, 2, &["layer9"]);
     fs::write(at.join("ranks.toml"), "\"layer1.0.conv3\" = 8\n").unwrap();

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{json, json_file, refused, succeeds};
+use support::{json, json_file, onnx_fixture, refused, succeeds};
 
 fn size(folder: &Path, name: &str) -> u64 {
     fs::metadata(folder.join(name)).unwrap().len()
@@ -103,6 +103,46 @@ fn a_quantised_model_is_a_quarter_runs_and_is_the_same_in_every_format() {
 }
 
 #[test]
+fn an_old_opset_without_scales_for_channels_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for (fixture, floats) in [("convs11", true), ("convs", false)] {
+        let model = onnx_fixture(&format!("{fixture}.onnx"));
+        let quantize = [
+            "quantize",
+            model.to_str().unwrap(),
+            "--weights-only",
+            "-o",
+            fixture,
+        ];
+        let (_, notes) = succeeds(&quantize, at);
+        assert_eq!(
+            notes.contains("are floats in the ONNX file"),
+            floats,
+            "{notes}"
+        );
+        assert_eq!(notes.contains("opset 11"), floats, "{notes}");
+        let (_, notes) = succeeds(
+            &[
+                "export",
+                fixture,
+                "--to",
+                "onnx",
+                "-o",
+                "again.onnx",
+                "--force",
+            ],
+            at,
+        );
+        // What was read from the old file has no codes any more.
+        assert!(!notes.contains("are floats in the ONNX file"), "{notes}");
+        let cluster = ["cluster", model.to_str().unwrap(), "-o", "book", "--force"];
+        let (_, notes) = succeeds(&cluster, at);
+        assert!(notes.contains("have a code book and are floats"), "{notes}");
+    }
+}
+
+#[test]
 fn coding_comes_after_decomposing() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -189,6 +229,23 @@ fn bad_input_is_refused_before_anything_is_written() {
     );
     let data = ["quantize", model, "--data", "cifar10:absent", "-o", "x"];
     refused(&data, at, 4, &["absent"]);
+    fs::write(at.join("plain"), "").unwrap();
+    for command in ["cluster", "prune"] {
+        let rule = if command == "prune" {
+            "--connections"
+        } else {
+            "--book=4"
+        };
+        let onto_a_file = [command, model, rule, "-o", "plain"];
+        refused(&onto_a_file, at, 2, &["plain is a file", "hint:"]);
+    }
+    let small = ["quantize", "zoo:resnet18", "--data", "shapes", "-o", "x"];
+    refused(
+        &small,
+        at,
+        2,
+        &["expected f32[N, 3, 224, 224]", ", 3, 32, 32]"],
+    );
     fs::create_dir(at.join("full")).unwrap();
     fs::write(at.join("full/file"), "").unwrap();
     refused(

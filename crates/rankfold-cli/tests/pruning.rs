@@ -7,11 +7,13 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use rankfold_formats::{SaveOptions, StateDict, write_safetensors};
 use rankfold_graph::Tensor;
 use serde_json::Value;
-use support::{json, json_file, listing, onnx_fixture, refused, succeeds};
+use support::{command, json, json_file, listing, onnx_fixture, refused, send, succeeds};
 use tempfile::tempdir;
 
 /// `rankfold` and its arguments, separated by spaces.
@@ -161,6 +163,125 @@ fn small_weights_become_zeros_without_data() {
     }
 }
 
+/// Cycles that are over leave the network to go on from, and the run ends as if nothing had happened.
+#[test]
+fn cycles_that_were_stopped_go_on_and_keep_no_more_than_that_takes() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    sums(&folder.join("sums.safetensors"));
+    let options = "zoo:calli-sum --nodes activation-count --rule thesis --loss rmse --no-teacher \
+                   --data tensors:sums.safetensors --optimizer sgd --rate 0.01 --warm-up 0 --l2 0.001 \
+                   --batch 20 --epochs 4 --cycles 4 --distort 1 --patience 4 --threads 1";
+    prune(&format!("{options} -o a"), folder);
+    let journal = folder.join(".b.partial/course-cycles/journal.json");
+    let arguments = format!("prune {options} -o b");
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let mut child = command(&arguments, folder)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !journal.exists() {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it could be disturbed"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    send("-INT", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let partial = folder.join(".b.partial");
+    let kept = listing(&partial);
+    assert!(
+        !kept
+            .iter()
+            .any(|name| name == "course-before" || name == "course-cycle-1"),
+        "{kept:?}"
+    );
+    assert!(listing(&partial.join("course-cycles")).len() <= 5);
+    let other = format!("{options} -o b").replace("--distort 1", "--distort 2");
+    let other = format!("prune {other}");
+    refused(
+        &other.split(' ').collect::<Vec<_>>(),
+        folder,
+        2,
+        &["cycles", "--restart"],
+    );
+    let (_, said) = prune(&format!("{options} -o b"), folder);
+    assert!(said.contains("going on after cycle"), "{said}");
+    let written = |out: &str| {
+        let model = rankfold_formats::read_weights(&folder.join(out).join("model.safetensors"));
+        let tensors = model.unwrap().tensors;
+        tensors
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor.bytes().to_vec()))
+            .collect::<Vec<_>>()
+    };
+    assert!(written("a") == written("b"));
+    let cycles = |out: &str| report(&folder.join(out))["adjustments"]["nodes"].clone();
+    assert_eq!(cycles("a"), cycles("b"));
+    let stages = |out: &str| -> Vec<Value> {
+        let text = fs::read_to_string(folder.join(out).join("metrics.jsonl")).unwrap();
+        let lines = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| line["stage"].clone()).collect()
+    };
+    assert_eq!(stages("a"), stages("b"));
+    assert_eq!(listing(folder), ["a", "b", "sums.safetensors"]);
+}
+
+/// The places of zeros in the kernels of a folder's model.
+fn zeros(folder: &Path) -> Vec<(String, Vec<bool>)> {
+    let model = rankfold_formats::read_weights(&folder.join("model.safetensors")).unwrap();
+    let kernels = model.tensors.iter();
+    let kernels = kernels.filter(|(name, _)| name.contains("conv") || name.contains("fc"));
+    let kernels = kernels.filter(|(name, _)| name.ends_with("weight"));
+    let zeros = kernels.map(|(name, tensor)| {
+        let values = tensor.to_f32().unwrap();
+        (name.to_owned(), values.iter().map(|&w| w == 0.0).collect())
+    });
+    zeros.collect()
+}
+
+#[test]
+fn pruned_connections_stay_zero_where_the_network_trains_on() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let data = "--data shapes --train-split train[:256] --batch 64 --split test[:32] --threads 1";
+    let rule = "--connections --threshold 0.5";
+    prune(&format!("zoo:resnet20 {rule} -o sparse"), folder);
+    let before = zeros(&folder.join("sparse"));
+    let count = |zeros: &[(String, Vec<bool>)]| -> usize {
+        let all = zeros.iter().flat_map(|(_, zeros)| zeros);
+        all.map(|&zero| usize::from(zero)).sum()
+    };
+    assert!(count(&before) > 10_000);
+    let finetune = |options: &str| {
+        let arguments = format!("finetune sparse {data} --epochs 1 --rate 0.01 {options}");
+        succeeds(&arguments.split(' ').collect::<Vec<_>>(), folder);
+    };
+    finetune("-o free");
+    assert!(count(&zeros(&folder.join("free"))) < 100);
+    finetune("--keep-zeros -o kept");
+    assert!(zeros(&folder.join("kept")) == before);
+    // Pruning trains behind its zeros, and between its cycles.
+    let trained = format!("zoo:resnet20 {rule} {data} --epochs 1 -o trained");
+    let (_, said) = prune(&trained, folder);
+    assert!(said.contains("error after training"), "{said}");
+    assert!(zeros(&folder.join("trained")) == before);
+    let report = report(&folder.join("trained"));
+    assert_eq!(
+        report["adjustments"]["training"]["epochs"].as_u64(),
+        Some(1)
+    );
+    let cycle = format!(
+        "sparse {rule} {data} --nodes activation-count --deviations 1 --epochs 1 --cycles 1 \
+         --distort 0.1 -o cycle"
+    );
+    prune(&cycle, folder);
+    assert!(count(&zeros(&folder.join("cycle"))) > 5000);
+}
+
 #[test]
 fn an_exported_model_comes_back_as_one() {
     let folder = tempdir().unwrap();
@@ -202,7 +323,19 @@ fn what_cannot_be_is_refused() {
     refuse(
         &untrained,
         2,
-        &["--tolerance is for training", "hint: leave it"],
+        &["--tolerance is for cycles of training", "hint: leave it"],
+    );
+    let alone = "zoo:lenet5 --connections --distort 0.1 -o out";
+    refuse(
+        alone,
+        2,
+        &["--distort is for cycles of training", "give --nodes"],
+    );
+    let nothing_learnt_from = "zoo:lenet5 --connections --epochs 2 -o out";
+    refuse(
+        nothing_learnt_from,
+        2,
+        &["training needs data", "--data KIND:PATH"],
     );
     refuse(
         &format!("{nodes} --deviations=-1"),

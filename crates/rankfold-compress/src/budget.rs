@@ -72,6 +72,8 @@ pub enum Budget {
     },
     /// Per layer the smallest rank that keeps this share of the squared norm.
     Energy(f64),
+    /// Per layer the smallest rank at which the mean squared error of its weights is at most this.
+    MeanSquare(f64),
     /// One rank for all convolutions and one for all linear layers.
     UniformRank {
         /// For convolutions; they are kept where it is missing.

@@ -59,6 +59,8 @@ pub struct CurveOptions {
     pub seed: u64,
     /// Estimate ranks by EVBMF too.
     pub evbmf: bool,
+    /// Start at rank 1, and measure every rank of the forms whose weight errors are read off one spectrum.
+    pub every_rank: bool,
 }
 
 impl Default for CurveOptions {
@@ -69,6 +71,7 @@ impl Default for CurveOptions {
             refinement: 3,
             seed: 0,
             evbmf: false,
+            every_rank: false,
         }
     }
 }
@@ -183,13 +186,22 @@ fn form_points(
     if let Err(refusal) = rule.applies(layer) {
         return Ok(Err(refusal));
     }
-    let scales = match rank_scales(rule, layer, options.floor) {
+    let floor = if options.every_rank {
+        0.0
+    } else {
+        options.floor
+    };
+    let scales = match rank_scales(rule, layer, floor) {
         Ok(scales) => scales,
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let count = match kernel.len() > LARGE_KERNEL {
-        true => RANKS_OF_LARGE.min(options.ranks),
-        false => options.ranks,
+    let from_spectrum = rule.has_spectrum() && context.statistics.is_none();
+    let count = if options.every_rank && from_spectrum {
+        scales.len()
+    } else if kernel.len() > LARGE_KERNEL {
+        RANKS_OF_LARGE.min(options.ranks)
+    } else {
+        options.ranks
     };
     let grid = spread(&scales, count);
     let ranks: Vec<Rank> = grid.iter().map(|&s| rule.rank_at(layer, s)).collect();

@@ -114,6 +114,9 @@ pub enum CompressError {
     /// Nothing takes part.
     #[error("no layer is left to decompose")]
     NothingToDo,
+    /// There is no layer.
+    #[error("the network has no convolution and no linear layer")]
+    NoLayer,
     /// Nothing flows between layers.
     #[error("the network has no layer whose inputs could be quantised")]
     NothingToQuantize,
@@ -226,6 +229,9 @@ pub enum CompressError {
         /// What does not fit.
         source: CodeError,
     },
+    /// The caller asked to stop.
+    #[error("stopped on request")]
+    Stopped,
     /// The caller's own failure while running the model.
     #[error("running the model: {0}")]
     Probe(Box<dyn std::error::Error + Send + Sync>),

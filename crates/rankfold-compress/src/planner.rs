@@ -19,7 +19,8 @@ use crate::plan::{LayerPlan, Plan, check_rank, find};
 use crate::probe::Statistics;
 use crate::rules::rule;
 use crate::select::{
-    Allowance, Select, at_average_rank, at_energy, expected, paper_form, select, smallest,
+    Allowance, Select, at_average_rank, at_energy, at_mean_square, expected, paper_form, select,
+    smallest,
 };
 use crate::sweep::{Answer, Evidence};
 
@@ -159,6 +160,7 @@ pub fn plan(
         }
         Budget::Within { .. }
         | Budget::Energy(_)
+        | Budget::MeanSquare(_)
         | Budget::MaxDrop(_)
         | Budget::MaxDivergence(_) => None,
     };
@@ -196,6 +198,7 @@ pub fn plan(
     }
     let options = CurveOptions {
         evbmf: request.select == Select::Evbmf,
+        every_rank: matches!(request.budget, Budget::MeanSquare(_)),
         ..request.curves.clone()
     };
     let evidence = request.evidence()?;
@@ -223,6 +226,10 @@ pub fn plan(
     };
     let points = match &request.budget {
         Budget::Energy(share) => curves.iter().map(|c| at_energy(c, *share)).collect(),
+        Budget::MeanSquare(most) => curves
+            .iter()
+            .map(|c| at_mean_square(graph, c, *most))
+            .collect::<Result<_, _>>()?,
         Budget::Within { resource, limit } => {
             let allowance = allowance(graph, &candidates, *resource, *limit, request);
             select(offered, request, allowance?)?

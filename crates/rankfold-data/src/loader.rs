@@ -315,6 +315,13 @@ impl Inner {
             window = shifted(&mut rng, window, pad);
         }
         write(&pixels, window, flip, &self.tables, out);
+        if let Some(light) = augment.draw_light(&mut rng) {
+            let std = self.options.normalization.std().iter().cycle();
+            let plane = window.height * window.width;
+            for (channel, &std) in out.chunks_exact_mut(plane).zip(std) {
+                light.fall_on(channel, std);
+            }
+        }
         Ok(())
     }
 }

@@ -3,9 +3,7 @@
 mod common;
 
 use common::{open, png};
-use rankfold_data::{
-    Augment, Batch, Crop, DataError, Dataset, Loader, LoaderOptions, Normalization,
-};
+use rankfold_data::{Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Normalization};
 use tempfile::tempdir;
 
 fn train(batch: usize, augment: Augment, seed: u64, workers: usize) -> LoaderOptions {
@@ -79,7 +77,13 @@ fn the_last_batch_can_be_left_out() {
 #[test]
 fn batches_do_not_depend_on_threads_or_on_where_one_starts() {
     let data = open("shapes", "train[:100]").expect("opened");
-    for augment in [Augment::CIFAR, Augment::IMAGENET] {
+    let (brightness, contrast) = Augment::LIGHT;
+    let lit = Augment {
+        brightness,
+        contrast: Some(contrast),
+        ..Augment::CIFAR
+    };
+    for augment in [Augment::CIFAR, Augment::IMAGENET, lit] {
         let whole = epoch(&data, train(16, augment, 5, 1), 3, 0);
         for workers in [2, 5] {
             let again = epoch(&data, train(16, augment, 5, workers), 3, 0);
@@ -119,7 +123,7 @@ fn augmentation_changes_with_the_epoch_and_flips_half() {
     let data = open("shapes", "train[:400]").expect("opened");
     let flips = Augment {
         flip: true,
-        crop: Crop::None,
+        ..Augment::NONE
     };
     let unshuffled = |augment, number| {
         let options = LoaderOptions {

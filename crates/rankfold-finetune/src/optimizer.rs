@@ -50,6 +50,8 @@ pub(crate) struct Learner {
     pub(crate) rate: f64,
     /// Share of the weight that a step at rate 1 takes away.
     pub(crate) decay: f64,
+    /// One where the weight learns and zero where it stays; none where all of it learns.
+    pub(crate) mask: Option<Tensor>,
 }
 
 /// Weights and their running means.
@@ -101,6 +103,19 @@ impl Optimizer {
         for learner in &mut self.learners {
             learner.weight.zero_grad();
         }
+    }
+
+    /// Takes the gradients away from what is masked: nothing else moves it, for its running means stay
+    /// zero, and so does what decays of a zero.
+    pub(crate) fn mask_gradients(&mut self) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        for learner in &self.learners {
+            let mut gradient = learner.weight.grad();
+            if let (Some(mask), true) = (&learner.mask, gradient.defined()) {
+                let _ = gradient.f_mul_(mask).at(STEP)?;
+            }
+        }
+        Ok(())
     }
 
     /// Scales all gradients down so that together they are no longer than `most`; their length before.
@@ -212,6 +227,7 @@ mod tests {
             weight: weight.shallow_clone(),
             rate: 1.0,
             decay,
+            mask: None,
         };
         Optimizer::new(method, vec![learner]).unwrap()
     }

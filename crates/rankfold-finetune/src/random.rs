@@ -34,23 +34,27 @@ pub fn random_factors(graph: &Graph, layers: &[String], seed: u64) -> Result<Gra
 
 /// The same network with the kernels and biases of all layers moved at random: each number by a normal
 /// one times `share` of the root mean square of its kernel or bias, and all together scaled so that
-/// they stay as large as they were.
-pub fn distorted(graph: &Graph, share: f64, seed: u64) -> Result<Graph> {
+/// they stay as large as they were. Where `keep_zeros` says so, zeros of kernels are not moved.
+pub fn distorted(graph: &Graph, share: f64, seed: u64, keep_zeros: bool) -> Result<Graph> {
     let mut moved = graph.clone();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let layers = graph.nodes().iter();
     let layers =
         layers.filter(|node| matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Linear(_)));
-    for (_, name) in layers.flat_map(|node| node.op.weights()) {
+    for (role, name) in layers.flat_map(|node| node.op.weights()) {
         let Some(weight) = graph.weights().get(name) else {
             continue;
         };
+        let stays = |value: f32| keep_zeros && role == Role::Kernel && value == 0.0;
         let mut values = weight.to_f32().map_err(broken(name))?.into_owned();
         let squares: f64 = values.iter().map(|&w| f64::from(w).powi(2)).sum();
         let width = share * (squares / values.len().max(1) as f64).sqrt();
         let scale = (1.0 + share * share).sqrt().recip();
         for value in &mut values {
             let drawn: f64 = StandardNormal.sample(&mut rng);
+            if stays(*value) {
+                continue;
+            }
             *value = (scale * (f64::from(*value) + width * drawn)) as f32;
         }
         replace(&mut moved, name, values)?;
@@ -91,14 +95,51 @@ mod tests {
         };
         let product =
             |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
-        let moved = distorted(&graph, 0.5, 1).unwrap();
+        let moved = distorted(&graph, 0.5, 1, false).unwrap();
         let (old, new) = (values(&graph), values(&moved));
         let (size, after) = (product(&old, &old), product(&new, &new));
         assert!((after / size - 1.0).abs() < 0.02, "{after} {size}");
         let alike = product(&old, &new) / size;
         assert!((alike - 1.25f64.sqrt().recip()).abs() < 0.02, "{alike}");
-        assert_eq!(moved, distorted(&graph, 0.5, 1).unwrap());
-        assert_ne!(moved, distorted(&graph, 0.5, 2).unwrap());
-        assert_eq!(graph, distorted(&graph, 0.0, 1).unwrap());
+        assert_eq!(moved, distorted(&graph, 0.5, 1, false).unwrap());
+        assert_ne!(moved, distorted(&graph, 0.5, 2, false).unwrap());
+        assert_eq!(graph, distorted(&graph, 0.0, 1, false).unwrap());
+    }
+
+    #[test]
+    fn zeros_that_are_kept_do_not_move_and_nothing_else_is_drawn_otherwise() {
+        let mut graph = build("lenet5", &Options::default()).unwrap();
+        let name = "fc1.weight";
+        let mut values = graph
+            .weights()
+            .get(name)
+            .unwrap()
+            .to_f32()
+            .unwrap()
+            .to_vec();
+        values.iter_mut().step_by(2).for_each(|value| *value = 0.0);
+        replace(&mut graph, name, values).unwrap();
+        let moved = |keep| {
+            let moved = distorted(&graph, 0.5, 1, keep).unwrap();
+            moved
+                .weights()
+                .get(name)
+                .unwrap()
+                .to_f32()
+                .unwrap()
+                .to_vec()
+        };
+        let (kept, all) = (moved(true), moved(false));
+        assert!(kept.iter().step_by(2).all(|&value| value == 0.0));
+        assert!(all.iter().step_by(2).all(|&value| value != 0.0));
+        let others = |values: &[f32]| {
+            values
+                .iter()
+                .skip(1)
+                .step_by(2)
+                .copied()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(others(&kept), others(&all));
     }
 }

@@ -96,6 +96,8 @@ pub struct Recipe {
     pub aim: Aim,
     /// What weights cost.
     pub penalty: Penalty,
+    /// Weights of kernels that are zero at the start of a stage stay zero.
+    pub keep_zeros: bool,
     /// How the teacher's answers count, where there is one.
     pub teaching: Teaching,
     /// Decides mixing and dropout; order and views are the loader's.
@@ -125,6 +127,7 @@ impl Default for Recipe {
             label_weight: 0.0,
             aim: Aim::Classes,
             penalty: Penalty::default(),
+            keep_zeros: false,
             teaching: Teaching::default(),
             seed: 0,
             device: Device::Cpu,

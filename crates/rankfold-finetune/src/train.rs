@@ -313,6 +313,7 @@ impl<'a> Training<'a> {
         }
         self.optimizer.zero_gradients();
         loss.total.f_backward().at("taking gradients")?;
+        self.optimizer.mask_gradients()?;
         if let Some(most) = recipe.clip {
             let norm = self.optimizer.clip(most)?;
             if !norm.is_finite() {
@@ -496,7 +497,12 @@ fn learners(model: &Trainable, task: &Task<'_>) -> Result<Vec<Learner>> {
     let learner = |parameter: &Parameter| {
         let learns = parameter.tensor.requires_grad();
         let kernel = parameter.role == Role::Kernel;
-        Learner {
+        let mask = match learns && kernel && task.recipe.keep_zeros {
+            true => mask(&parameter.tensor)?,
+            false => None,
+        };
+        Ok(Learner {
+            mask,
             weight: parameter.tensor.shallow_clone(),
             rate: (task.pace)(&parameter.name).unwrap_or(0.0),
             decay: if learns && kernel {
@@ -504,9 +510,23 @@ fn learners(model: &Trainable, task: &Task<'_>) -> Result<Vec<Learner>> {
             } else {
                 0.0
             },
-        }
+        })
     };
-    Ok(model.parameters().iter().map(learner).collect())
+    model.parameters().iter().map(learner).collect()
+}
+
+/// Zero where a weight is zero and one elsewhere; none where no weight is zero.
+fn mask(weight: &Tensor) -> Result<Option<Tensor>> {
+    let _guard = tch::no_grad_guard();
+    let mask = || {
+        let differs = weight.f_ne(0.0)?;
+        let all = differs.f_all()?.f_int64_value(&[])? != 0;
+        Ok::<_, tch::TchError>(match all {
+            true => None,
+            false => Some(differs.f_to_kind(weight.kind())?),
+        })
+    };
+    mask().at("looking for zeros")
 }
 
 fn no_scores(given: &Answers) -> TorchError {

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rankfold_compress::{
-    Form, Layer, LayerPlan, NoStore, Plan, Rank, Statistics, apply, is_part_of,
+    ConnectionRule, Form, Layer, LayerPlan, NoStore, Plan, Rank, Statistics, apply, is_part_of,
+    prune_connections,
 };
 use rankfold_data::{Augment, Dataset, ImageSize, Loader, LoaderOptions, Normalization};
 use rankfold_decompose::Control;
 use rankfold_finetune::{
-    Course, Event, FinetuneError, Freeze, Graduate, Length, Method, News, Order, Recipe, Stage,
-    random_factors, stages,
+    Course, Event, FinetuneError, Freeze, Graduate, Length, Method, News, Order, Penalty, Recipe,
+    Stage, random_factors, stages,
 };
 use rankfold_formats::read_weights;
 use rankfold_graph::Graph;
@@ -321,6 +322,74 @@ fn frozen_layers_keep_their_weights() {
             .bytes()
             .to_vec();
         assert_eq!(stem == learnt, freeze == Freeze::Others, "{freeze:?}");
+    }
+}
+
+/// Weights that were pruned stay zero, also where the course is stopped and gone on with.
+#[test]
+fn zeros_of_kernels_stay_where_that_is_asked_for() {
+    for method in [Method::ADAMW, Method::SGD] {
+        let recipe = |keep_zeros| Recipe {
+            method,
+            keep_zeros,
+            decay: 1e-2,
+            penalty: Penalty { l1: 1e-4, l2: 1e-3 },
+            label_weight: 1.0,
+            ..quick()
+        };
+        let mut school = school(Order::OneShot, recipe(true));
+        school.stages = vec![Stage::training()];
+        let rule = ConnectionRule::RootMeanSquare(0.5);
+        school.original = prune_connections(&school.original, rule).unwrap().0;
+        let zeros = |graph: &Graph| -> Vec<(String, Vec<bool>)> {
+            let kernels = graph.weights().iter();
+            let kernels = kernels.filter(|(name, _)| {
+                name.ends_with("conv1.weight") || name.ends_with("linear.weight")
+            });
+            let zeros = kernels.map(|(name, tensor)| {
+                let values = tensor.to_f32().unwrap();
+                (name.to_string(), values.iter().map(|&w| w == 0.0).collect())
+            });
+            zeros.collect()
+        };
+        let before = zeros(&school.original);
+        let count: usize = before
+            .iter()
+            .flat_map(|(_, zeros)| zeros)
+            .map(|&z| usize::from(z))
+            .sum();
+        assert!(count > 1000, "{count}");
+        let expected = school.undisturbed();
+        assert!(zeros(&expected.last) == before, "{method:?}");
+        assert!(bits(&expected.last) != bits(&school.original));
+        let folder = tempfile::tempdir().unwrap();
+        let steps = Cell::new(0);
+        for stop in [3, 10, 13] {
+            let stopped = school.run(folder.path(), &[], |news| {
+                if let News::Event {
+                    event: Event::Step(_),
+                    ..
+                } = news
+                {
+                    steps.set(steps.get() + 1);
+                }
+                match steps.get() >= stop {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            });
+            assert!(
+                matches!(stopped, Err(FinetuneError::Stopped)),
+                "{stopped:?}"
+            );
+        }
+        let last = school.run(folder.path(), &[], |_| ControlFlow::Continue(()));
+        assert!(
+            bits(&last.unwrap().last) == bits(&expected.last),
+            "{method:?}"
+        );
+        school.recipe = recipe(false);
+        assert!(zeros(&school.undisturbed().last) != before, "{method:?}");
     }
 }
 

@@ -36,7 +36,7 @@ pub use latency::{Latency, Timing};
 pub use metrics::{Epoch, Mark, Network};
 pub use plot::Plot;
 pub use read::Folder;
-pub use record::{Curve, Goal, Layer, Machine, Provenance, Record, Side, Spectrum, Tried};
+pub use record::{Curve, Done, Goal, Layer, Machine, Provenance, Record, Side, Spectrum, Tried};
 pub use sweep::{Cell, Changed, Inputs, Measured, Sweep, Swept, SweptForm, SweptLayer, Tally};
 
 use serde_json::{Map, Value};

@@ -18,6 +18,8 @@ pub struct Record {
     pub budget: Option<Goal>,
     /// What else was tried and measured on the way.
     pub tried: Vec<Tried>,
+    /// The steps in which it was made, where there are any to tell.
+    pub steps: Vec<Done>,
     /// The layers, in order.
     pub layers: Vec<Layer>,
     /// What was done to the network as a whole.
@@ -64,6 +66,18 @@ pub struct Tried {
     /// What it is called.
     pub name: String,
     /// What it costs and reaches.
+    #[serde(flatten)]
+    pub side: Side,
+}
+
+/// A step that was taken, and the model after it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Done {
+    /// The step, as it is called in options.
+    pub step: String,
+    /// What it did, in words.
+    pub did: String,
+    /// What the model then costs and reaches.
     #[serde(flatten)]
     pub side: Side,
 }

@@ -36,6 +36,9 @@ fn record() -> Value {
         "after": { "parameters": 1152, "macs": 1_179_648, "bytes": 4800, "top1": 91.29, "top1_se": 0.28,
                    "top5": 99.4, "top5_se": 0.1, "loss": 0.3, "images": 10_000 },
         "tried": [{ "name": "rank 8", "parameters": 700, "macs": 900, "bytes": 3000, "top1": 88.0, "top1_se": 0.3 }],
+        "steps": [{ "step": "prune-connections", "did": "400 of 2,304 weights are zero", "parameters": 2304,
+                    "bytes": 9500, "top1": 91.4, "top1_se": 0.28 },
+                  { "step": "factorize", "did": "1 of 1 layers <decomposed>", "parameters": 1152, "bytes": 4800 }],
         "layers": [layer("conv")],
         "adjustments": { "divergence": 0.02, "recalibrated": { "divergence": 0.01, "taken": true },
                          "verified": { "max_drop": 0.5, "split": "test[5000:]", "tries": [

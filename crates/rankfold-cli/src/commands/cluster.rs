@@ -1,12 +1,12 @@
 use clap::Args;
-use rankfold_compress::{Clustered, Clustering, cluster};
+use rankfold_compress::Clustering;
 use rankfold_torch::check_finite;
-use serde_json::{Value, json};
 
 use crate::args::{DataArgs, ModelArgs, SimplifyArgs};
 use crate::coded::{Coded, TargetArgs};
 use crate::failure::Outcome;
 use crate::model::load;
+use crate::steps::Change;
 
 /// Give the weights few distinct values and store them as code books
 #[derive(Debug, Args)]
@@ -51,30 +51,12 @@ impl Cluster {
             Some(decimals) => Clustering::Decimals(decimals),
             None => Clustering::Book(self.book.into()),
         };
-        let (graph, outcomes) = cluster(&loaded.graph, clustering)?;
         let coded = Coded {
-            graph: &graph,
-            steps: json!({ "clustered": account(clustering, &outcomes) }),
+            change: Change::clustered(&loaded.graph, clustering)?,
             data: &self.data,
             calibration: None,
             seed: 0,
         };
         self.target.finish(&out, &loaded, coded)
     }
-}
-
-/// What a report says of a clustering.
-fn account(clustering: Clustering, outcomes: &[Clustered]) -> Value {
-    let (how, number) = match clustering {
-        Clustering::Decimals(decimals) => ("decimals", u64::from(decimals)),
-        Clustering::Book(values) => ("book", values as u64),
-    };
-    let weights = outcomes.iter().map(|outcome| {
-        json!({
-            "weight": &*outcome.weight,
-            "values": outcome.values,
-            "error": outcome.error,
-        })
-    });
-    json!({ how: number, "weights": weights.collect::<Vec<_>>() })
 }

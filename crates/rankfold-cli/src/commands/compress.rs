@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use rankfold_compress::{
-    Layer, Outcome as LayerOutcome, Plan, Planned, Probe, Request, Statistics, apply, reconstruct,
+    Layer, LayerCurves, Outcome as LayerOutcome, Plan, Planned, Probe, Request, Statistics, apply,
+    reconstruct,
 };
 use rankfold_data::Split;
 use rankfold_decompose::Control;
@@ -22,12 +23,13 @@ use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::interrupt;
 use crate::latency::Race;
-use crate::model::{Loaded, load};
+use crate::model::{Loaded, load, simplified};
 use crate::output::{note, say};
 use crate::planning;
 use crate::progress;
-use crate::record::{Record, Side};
+use crate::record::{Done, Record, Side};
 use crate::sized::{Search, Sized, number_bytes};
+use crate::steps::{Change, Step, check_order};
 use crate::training::TrainingArgs;
 use crate::tuning::{FinetuneArgs, Setting, Tuition, Tuned, Tuning};
 use crate::verification::Verification;
@@ -50,6 +52,17 @@ pub(crate) struct Compress {
 
     #[command(flatten)]
     calibration: CalibrationArgs,
+
+    /// What is done to the model, in this order: prune-connections[=X|=thesis:X], cluster[=K|=decimals:N],
+    /// factorize (by the budget) and quantize[=weights-only], each as the command of that name does it.
+    /// quantize needs --data, unless it is for the weights only
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "factorize",
+        value_name = "STEP,STEP"
+    )]
+    steps: Vec<Step>,
 
     /// Part of the data on which accuracy is measured before and after; where there are labels
     #[arg(long, default_value = "test", value_name = "SPLIT")]
@@ -136,28 +149,40 @@ impl From<DTypeArg> for DType {
 const LESSONS: usize = 600;
 const LESSON_INPUTS: usize = 64;
 
+/// A network whose layers became smaller ones, and how.
+struct Factored {
+    change: Change,
+    plan: Plan,
+    curves: Vec<LayerCurves>,
+    outcomes: Vec<LayerOutcome>,
+    tuned: Option<Tuned>,
+}
+
+/// What `factorize` works with.
+struct Workshop<'a> {
+    out: &'a OutFolder,
+    loaded: &'a Loaded,
+    /// The network, after the steps before.
+    graph: &'a Graph,
+    /// Whether there were any.
+    changed: bool,
+    dtype: Option<DType>,
+    calibration: Option<&'a Calibration>,
+}
+
 impl Compress {
     pub(crate) fn run(self) -> Outcome {
-        match (&self.plan, self.budget.is_given()) {
-            (Some(_), true) => {
-                return Err(Failure::usage("a plan and a budget were given")
-                    .hint("give --plan, or a budget such as --params-removed 75%"));
-            }
-            (None, false) => {
-                self.budget.check()?;
-            }
-            _ => {}
-        }
+        self.check()?;
         let out = OutFolder::claim(&self.output, self.force)?;
         if self.training.restart {
             out.restart()?;
         }
-        let loaded = self
+        let mut loaded = self
             .simplify
             .apply(load(&self.model.model, &self.model.arch)?)?;
         check_finite(&loaded.graph)?;
         let dtype = self.stored_type(&loaded)?;
-        let tuition = Tuition::open(
+        let mut tuition = Tuition::open(
             &self.finetune,
             &self.training,
             &loaded.graph,
@@ -170,19 +195,176 @@ impl Compress {
             &self.device,
             self.budget.seed,
         )?;
+        let calibration = calibration.as_ref();
+        let mut graph = loaded.graph.clone();
+        let mut plan = planning::previous(&loaded, self.budget.seed);
+        let (mut curves, mut outcomes, mut tuned) = (Vec::new(), Vec::new(), None);
+        let (mut account, mut rows) = (Map::new(), Vec::new());
+        for (place, &step) in self.steps.iter().enumerate() {
+            let change = match step {
+                Step::PruneConnections(rule) => Change::pruned(&graph, rule)?,
+                Step::Cluster(clustering) => Change::clustered(&graph, clustering)?,
+                Step::Quantize { weights_only } => {
+                    let (plain, removed) = simplified(&graph)?;
+                    loaded.simplified.get_or_insert(removed);
+                    Change::quantized(&plain, calibration.filter(|_| !weights_only))?
+                }
+                Step::Factorize => {
+                    let workshop = Workshop {
+                        out: &out,
+                        loaded: &loaded,
+                        graph: &graph,
+                        changed: place > 0,
+                        dtype,
+                        calibration,
+                    };
+                    let factored = self.factorize(&workshop, tuition.take())?;
+                    (plan, curves) = (factored.plan, factored.curves);
+                    (outcomes, tuned) = (factored.outcomes, factored.tuned);
+                    factored.change
+                }
+            };
+            let lost = change.lost_books(&graph);
+            lost.iter().for_each(note);
+            graph = change.graph;
+            if let Value::Object(own) = change.account {
+                account.extend(own);
+            }
+            let side = match place + 1 == self.steps.len() {
+                true => None,
+                false => {
+                    let record = Record::new(&loaded, &plan, &[], Value::Null, calibration)?;
+                    let bytes = out.measure(&graph, loaded.origin.as_ref(), &record, dtype)?;
+                    Some(self.side(&graph, Some(bytes))?)
+                }
+            };
+            rows.push(Done {
+                step: change.step,
+                did: [Some(change.did), lost]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join("; "),
+                side,
+            });
+            interrupt::check()?;
+        }
+        if self.steps == [Step::Factorize] {
+            rows.clear();
+        }
+        let before = self.side(&loaded.graph, loaded.file_bytes())?;
+        let record = Record::new(
+            &loaded,
+            &plan,
+            &outcomes,
+            Value::Object(account),
+            calibration,
+        )?;
+        let origin = loaded.origin.as_ref();
+        let model = out.write(&graph, origin, &plan, &record, dtype)?;
+        if self.steps.last() == Some(&Step::Factorize)
+            && let Some(last) = tuned.as_ref().and_then(Tuned::other_last)
+        {
+            out.also("last.safetensors", last, &record, dtype)?;
+        }
+        Sized::new(
+            &out,
+            &loaded,
+            &loaded.graph,
+            dtype,
+            self.budget.size_limit(),
+        )
+        .check(&model)?;
+        // What is reported is what was written: the file is read back and measured.
+        let written = model.exported.as_ref().unwrap_or(&model.graph);
+        let after = self.side(written, Some(model.file_bytes()))?;
+        let background = Background {
+            curves,
+            goal: self.goal(&loaded.graph, dtype)?,
+            steps: rows,
+            machine: background::machine(self.device.resolve()?),
+        };
+        let report = record.report(before, after, &loaded.graph, &model, background);
+        out.finish(&report)?;
+        say(report.text())?;
+        if let Some(tuned) = &tuned {
+            tuned.notes.iter().for_each(note);
+        }
+        for text in &model.notes {
+            note(text);
+        }
+        note(format!("wrote {}", self.output.display()));
+        note(format!(
+            "report: {}",
+            self.output.join("report.html").display()
+        ));
+        Ok(())
+    }
+
+    /// An error where steps, budget and data do not go together.
+    fn check(&self) -> Outcome {
+        check_order(&self.steps)?;
+        let calibrates = Step::Quantize {
+            weights_only: false,
+        };
+        if self.steps.contains(&calibrates) && self.calibration.data.data.is_none() {
+            return Err(Failure::usage(
+                "`quantize` looks at what flows between layers, and needs data",
+            )
+            .hint("give --data KIND:PATH, or the step as quantize=weights-only"));
+        }
+        let budget = self.plan.is_some() || self.budget.is_given();
+        if !self.steps.contains(&Step::Factorize) {
+            let given = [
+                ("a budget", budget),
+                ("--finetune", self.finetune.is_on()),
+                ("--effort best", self.effort == Effort::Best),
+                ("--reconstruct", self.reconstruct),
+                ("--distill", self.distill.is_some()),
+            ];
+            return match given.into_iter().find(|(_, given)| *given) {
+                None => Ok(()),
+                Some((what, _)) => Err(Failure::usage(format!(
+                    "{what} is for the step `factorize`, which is not among --steps"
+                ))
+                .hint(format!("add `factorize` to --steps, or leave {what} out"))),
+            };
+        }
+        match (&self.plan, self.budget.is_given()) {
+            (Some(_), true) => Err(Failure::usage("a plan and a budget were given")
+                .hint("give --plan, or a budget such as --params-removed 75%")),
+            (None, false) => self.budget.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The network with its layers decomposed, as budget or plan say.
+    fn factorize(
+        &self,
+        workshop: &Workshop<'_>,
+        tuition: Option<Tuition<'_>>,
+    ) -> Outcome<Factored> {
+        let &Workshop {
+            out,
+            loaded,
+            graph,
+            dtype,
+            calibration,
+            ..
+        } = workshop;
         let mut probe = calibration
-            .as_ref()
-            .map(|calibration| calibration.probe(&loaded.graph))
+            .map(|calibration| calibration.probe(graph))
             .transpose()?;
-        let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
-        let sized = Sized::new(&out, &loaded, dtype, self.budget.size_limit());
+        let looks = probe.as_mut().filter(|_| !self.budget.is_of_weights());
+        let statistics = planning::statistics(graph, looks)?;
+        let sized = Sized::new(out, loaded, graph, dtype, self.budget.size_limit());
         let mut search = Search::default();
         let mut first = true;
         let mut known = None;
-        let mut race = self.race(&loaded.graph)?;
-        let mut verification = self.verification(&loaded, calibration.as_ref(), probe.as_ref())?;
+        let mut race = self.race(graph)?;
+        let mut verification = self.verification(graph, calibration, probe.as_ref())?;
         let (plan, curves, mut compressed, outcomes, mut steps) = loop {
-            let planned = self.plan(&loaded, &statistics, |request| {
+            let planned = self.plan(graph, dtype, &statistics, |request| {
                 request.overhead = search.overhead();
                 if let Some(verification) = &verification {
                     request.budget = verification.budget();
@@ -213,21 +395,26 @@ impl Compress {
             {
                 continue;
             }
-            let store = out.store(&loaded, &plan, calibration.as_ref())?;
-            let (compressed, outcomes) = decompose(&loaded.graph, &plan, &statistics, &store)?;
+            let store = out.store(
+                loaded,
+                workshop.changed.then_some(graph),
+                &plan,
+                calibration,
+            )?;
+            let (compressed, outcomes) = decompose(graph, &plan, &statistics, &store)?;
             if std::mem::take(&mut first) && store.resumed() > 0 {
                 note(format!(
                     "{} layers were finished by an earlier run",
                     store.resumed()
                 ));
             }
-            if let Some(measured) = sized.overhead(&compressed, &plan, calibration.as_ref())? {
+            if let Some(measured) = sized.overhead(&compressed, &plan, calibration)? {
                 search.too_large(measured)?;
                 continue;
             }
             let probe = probe.as_mut();
             let (compressed, mut steps) =
-                self.adjust(&loaded.graph, compressed, &plan, &statistics, probe)?;
+                self.adjust(graph, compressed, &plan, &statistics, probe)?;
             if let Some(verification) = &mut verification {
                 if !verification.accepts(&compressed, expected)? {
                     continue;
@@ -237,17 +424,17 @@ impl Compress {
             break (plan, curves, compressed, outcomes, steps);
         };
         let setting = Setting {
-            original: &loaded.graph,
+            original: graph,
             plan: &plan,
             statistics: &statistics,
             seed: self.budget.seed,
         };
         let tuning = tuition
-            .map(|tuition| tuition.of(setting, &out))
+            .map(|tuition| tuition.of(setting, out))
             .transpose()?;
         if tuning.as_ref().is_some_and(Tuning::is_staged) {
             // Layers are decomposed on the way, so nothing of the network at hand is used.
-            compressed = loaded.graph.clone();
+            compressed = graph.clone();
             steps = json!({ "data": true });
         }
         let mut tuned = tuning.map(|tuning| tuning.run(&compressed)).transpose()?;
@@ -260,40 +447,27 @@ impl Compress {
             let source = self.model.model.display().to_string();
             steps.insert(
                 "latency".to_owned(),
-                race.finish(&compressed, &source, &out)?,
+                race.finish(&compressed, &source, out)?,
             );
         }
-        let before = self.side(&loaded.graph, loaded.file_bytes())?;
-        let record = Record::new(&loaded, &plan, &outcomes, steps, calibration.as_ref())?;
-        let origin = loaded.origin.as_ref();
-        let model = out.write(&compressed, origin, &plan, &record, dtype)?;
-        if let Some(last) = tuned.as_ref().and_then(Tuned::other_last) {
-            out.also("last.safetensors", last, &record, dtype)?;
-        }
-        sized.check(&model)?;
-        // What is reported is what was written: the file is read back and measured.
-        let written = model.exported.as_ref().unwrap_or(&model.graph);
-        let after = self.side(written, Some(model.file_bytes()))?;
-        let background = Background {
+        let decomposed = outcomes.iter().filter(|outcome| outcome.rank.is_some());
+        let did = format!(
+            "{} of {} layers decomposed",
+            decomposed.count(),
+            Layer::all(graph).len()
+        );
+        Ok(Factored {
+            change: Change {
+                graph: compressed,
+                step: Step::Factorize.name(),
+                account: steps,
+                did,
+            },
+            plan,
             curves,
-            goal: self.goal(&loaded)?,
-            machine: background::machine(self.device.resolve()?),
-        };
-        let report = record.report(before, after, &loaded.graph, &model, background);
-        out.finish(&report)?;
-        say(report.text())?;
-        if let Some(tuned) = &tuned {
-            tuned.notes.iter().for_each(note);
-        }
-        for text in &model.notes {
-            note(text);
-        }
-        note(format!("wrote {}", self.output.display()));
-        note(format!(
-            "report: {}",
-            self.output.join("report.html").display()
-        ));
-        Ok(())
+            outcomes,
+            tuned,
+        })
     }
 
     /// The type in which weights are stored; none where they keep their own.
@@ -310,19 +484,20 @@ impl Compress {
 
     fn plan(
         &self,
-        loaded: &Loaded,
+        graph: &Graph,
+        dtype: Option<DType>,
         statistics: &Statistics,
         tell: impl FnOnce(&mut Request),
     ) -> Outcome<Planned> {
         let Some(path) = &self.plan else {
-            let unit = number_bytes(&loaded.graph, self.stored_type(loaded)?);
-            let mut request = self.budget.request(&loaded.graph, unit)?;
+            let unit = number_bytes(graph, dtype);
+            let mut request = self.budget.request(graph, unit)?;
             tell(&mut request);
-            return planning::plan(&loaded.graph, &request, statistics);
+            return planning::plan(graph, &request, statistics);
         };
         let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
         let plan = Plan::from_toml(&text)?;
-        plan.check(&loaded.graph)?;
+        plan.check(graph)?;
         Ok(Planned {
             plan,
             curves: Vec::new(),
@@ -347,14 +522,14 @@ impl Compress {
     /// The search for the smallest model, where the budget is what it may lose.
     fn verification(
         &self,
-        loaded: &Loaded,
+        graph: &Graph,
         calibration: Option<&Calibration>,
         probe: Option<&TorchProbe>,
     ) -> Outcome<Option<Verification>> {
         let (Some(limit), None) = (self.budget.max_drop(), &self.plan) else {
             return Ok(None);
         };
-        let request = self.budget.request(&loaded.graph, 4)?;
+        let request = self.budget.request(graph, 4)?;
         let data = &self.calibration.data;
         let given = request
             .evidence
@@ -365,7 +540,6 @@ impl Compress {
             return Err(Failure::usage("--max-drop is verified by measuring")
                 .hint("give the sweep's --data KIND:PATH too"));
         };
-        let graph = &loaded.graph;
         let how = &data.how;
         Verification::new(
             limit / 100.0,
@@ -380,13 +554,13 @@ impl Compress {
     }
 
     /// The limit of the whole network, where that is what was asked for.
-    fn goal(&self, loaded: &Loaded) -> Outcome<Option<Goal>> {
-        if self.plan.is_some() {
+    fn goal(&self, graph: &Graph, dtype: Option<DType>) -> Outcome<Option<Goal>> {
+        if self.plan.is_some() || !self.budget.is_given() {
             return Ok(None);
         }
-        let unit = number_bytes(&loaded.graph, self.stored_type(loaded)?);
-        let request = self.budget.request(&loaded.graph, unit)?;
-        Ok(background::goal(&request, &loaded.graph))
+        let unit = number_bytes(graph, dtype);
+        let request = self.budget.request(graph, unit)?;
+        Ok(background::goal(&request, graph))
     }
 
     /// What is done to the factored network as a whole. Each step stays only where inputs held back say

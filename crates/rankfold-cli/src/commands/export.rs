@@ -97,6 +97,7 @@ fn exported(format: Format, path: &Path, loaded: &Loaded) -> Outcome<(Graph, u64
     let origin = loaded.origin.as_ref();
     let origin = origin.filter(|origin| origin.format() == format);
     let read = write_and_read_back(format, path, &loaded.graph, origin, &loaded.record)?;
+    read.notes.iter().for_each(note);
     Ok((read.graph, read.file_bytes))
 }
 

@@ -46,7 +46,8 @@ impl PlanCommand {
             .as_ref()
             .map(|c| c.probe(&loaded.graph))
             .transpose()?;
-        let statistics = planning::statistics(&loaded.graph, probe.as_mut())?;
+        let looks = probe.as_mut().filter(|_| !self.budget.is_of_weights());
+        let statistics = planning::statistics(&loaded.graph, looks)?;
         let device = self.device.resolve()?;
         if let Some(race) = Race::open(&request, &self.budget.latency, &loaded.graph, device)? {
             race.tell(&mut request);

@@ -1,5 +1,5 @@
 use clap::Args;
-use rankfold_compress::{Criterion, prune_connections};
+use rankfold_compress::Criterion;
 use rankfold_data::Split;
 use rankfold_finetune::Recipe;
 use rankfold_graph::Graph;
@@ -10,7 +10,8 @@ use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::model::load;
 use crate::planning;
-use crate::pruning::{CycleArgs, Cycles, RuleArgs, School, account, zeros_line};
+use crate::pruning::{CycleArgs, Cycles, RuleArgs, School, Thinned, account, told};
+use crate::record::Done;
 use crate::trained::{Finish, Made, RunArgs};
 use crate::training::{Material, RecipeArg, sample};
 
@@ -44,32 +45,45 @@ impl Prune {
             return Err(Failure::usage("nothing to prune was named")
                 .hint("give --nodes activation-variance, --connections, or both"));
         }
-        self.cycles.check(!self.run.training.is_nothing())?;
+        self.cycles
+            .check(criterion.is_some() && !self.run.training.is_nothing())?;
         let device = self.run.device.resolve()?;
         let finish = Finish::claim(&self.run)?;
         let loaded = load(&self.model.model, &self.model.arch)?;
         let recipe = self.recipe(&loaded.graph, device)?;
         let start = &loaded.graph;
+        if criterion.is_some() {
+            Cycles::check(start)?;
+        }
+        let school = recipe
+            .as_ref()
+            .map(|recipe| self.school(start, &finish.out, recipe))
+            .transpose()?;
         let pruned = match criterion {
             None => None,
             Some(criterion) => {
-                let cycles = self.cycles(criterion, start, (&finish.out, device), &recipe)?;
+                let cycles = self.cycles(criterion, start, school.as_ref(), device)?;
                 Some(cycles.run(start)?)
             }
         };
         let graph = pruned.as_ref().map_or(start, |pruned| &pruned.graph);
-        let zeroed = rule
-            .map(|rule| prune_connections(graph, rule))
+        let thinned = rule
+            .map(|rule| Thinned::of(graph, rule, school.as_ref()))
             .transpose()?;
+        let last = match &thinned {
+            Some(thinned) => thinned.last.as_ref(),
+            None => pruned.as_ref().and_then(|pruned| pruned.last.as_ref()),
+        };
         let made = Made {
-            graph: zeroed.as_ref().map_or(graph, |(graph, _)| graph),
-            last: pruned.as_ref().and_then(|pruned| pruned.last.as_ref()),
-            steps: account(
-                start,
-                pruned.as_ref(),
-                zeroed.as_ref().map(|(_, zeros)| &zeros[..]),
-            ),
-            notes: zeroed.iter().map(|(_, zeros)| zeros_line(zeros)).collect(),
+            graph: thinned.as_ref().map_or(graph, |thinned| &thinned.graph),
+            last,
+            steps: account(start, pruned.as_ref(), thinned.as_ref()),
+            notes: thinned.iter().map(Thinned::told).collect(),
+            done: Some(Done {
+                step: "prune",
+                did: told(start, pruned.as_ref(), thinned.as_ref()),
+                side: None,
+            }),
         };
         let plan = planning::previous(&loaded, self.run.seed);
         let aim = self.run.training.aim();
@@ -82,10 +96,15 @@ impl Prune {
         self.run.training.recipe == RecipeArg::Default && !self.cycles.no_teacher
     }
 
-    /// How the network is trained; none where it is not.
+    /// How the network is trained; none where it is not. Weights alone are pruned without training
+    /// unless epochs are asked for.
     fn recipe(&self, graph: &Graph, device: Device) -> Outcome<Option<Recipe>> {
         let training = &self.run.training;
-        if training.is_nothing() {
+        let trains = match self.rule.has_nodes() {
+            true => !training.is_nothing(),
+            false => training.is_asked_for(),
+        };
+        if !trains {
             return Ok(None);
         }
         let default = match self.is_taught() {
@@ -93,37 +112,44 @@ impl Prune {
             false => Recipe::labels(),
         };
         let base = training.recipe.of(default, graph);
-        training.recipe(base, self.run.seed, device).map(Some)
+        let mut recipe = training.recipe(base, self.run.seed, device)?;
+        recipe.keep_zeros |= self.rule.has_connections();
+        Ok(Some(recipe))
+    }
+
+    fn school<'a>(
+        &'a self,
+        graph: &'a Graph,
+        out: &'a OutFolder,
+        recipe: &'a Recipe,
+    ) -> Outcome<School<'a>> {
+        let (training, seed) = (&self.run.training, self.run.seed);
+        let material = Material::open(training, &self.data, graph, Some(&self.split), seed)?;
+        material.check_labels(recipe)?;
+        Ok(School {
+            args: training,
+            recipe,
+            material,
+            teacher: self.is_taught().then_some(graph),
+            out,
+        })
     }
 
     fn cycles<'a>(
         &'a self,
         criterion: Criterion,
-        graph: &'a Graph,
-        (out, device): (&'a OutFolder, Device),
-        recipe: &'a Option<Recipe>,
+        graph: &Graph,
+        school: Option<&'a School<'a>>,
+        device: Device,
     ) -> Outcome<Cycles<'a>> {
-        Cycles::check(graph)?;
-        let (training, seed) = (&self.run.training, self.run.seed);
-        let samples = sample(training, &self.data, graph, self.cycles.samples.get())?;
-        let school = |recipe: &'a Recipe| -> Outcome<School<'a>> {
-            let material = Material::open(training, &self.data, graph, Some(&self.split), seed)?;
-            material.check_labels(recipe)?;
-            Ok(School {
-                args: training,
-                recipe,
-                material,
-                teacher: self.is_taught().then_some(graph),
-                out,
-            })
-        };
+        let samples = self.cycles.samples.get();
         Ok(Cycles {
             args: &self.cycles,
             criterion,
-            school: recipe.as_ref().map(school).transpose()?,
-            samples,
+            school,
+            samples: sample(&self.run.training, &self.data, graph, samples)?,
             device,
-            seed,
+            seed: self.run.seed,
         })
     }
 }

@@ -2,16 +2,18 @@
 
 use std::fmt;
 
-use rankfold_compress::{Channels, LayerChannels, LayerZeros};
+use rankfold_compress::{Channels, LayerChannels};
 use rankfold_graph::Graph;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::cycles::Pruned;
-use crate::output::{grouped, percent};
+use super::thinned::Thinned;
+use crate::output::grouped;
+use crate::steps::{connections, zeros_line};
 
 /// What a cycle did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Cycle {
     #[serde(rename = "cycle")]
     pub(super) number: usize,
@@ -19,7 +21,7 @@ pub(crate) struct Cycle {
     pub(super) removed: usize,
     pub(super) left: usize,
     /// Divergence from the teacher, or the loss, on inputs that are not learnt from.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<f64>,
     /// False where it was taken back.
     pub(super) taken: bool,
@@ -63,21 +65,38 @@ struct Row {
 }
 
 /// What the report says of a pruning.
-pub(crate) fn account(
-    start: &Graph,
-    pruned: Option<&Pruned>,
-    zeros: Option<&[LayerZeros]>,
-) -> Value {
+pub(crate) fn account(start: &Graph, pruned: Option<&Pruned>, thinned: Option<&Thinned>) -> Value {
     let mut steps = Map::new();
     if let Some(pruned) = pruned {
         steps.insert("nodes".to_owned(), nodes(start, pruned));
         let training = pruned.training.clone();
         steps.extend(training.map(|training| ("training".to_owned(), training)));
     }
-    if let Some(zeros) = zeros {
-        steps.insert("connections".to_owned(), connections(zeros));
+    if let Some(thinned) = thinned {
+        steps.insert("connections".to_owned(), connections(&thinned.zeros));
+        let training = thinned.training.clone();
+        steps.extend(training.map(|training| ("training".to_owned(), training)));
     }
     Value::Object(steps)
+}
+
+/// What pruning did, in words.
+pub(crate) fn told(start: &Graph, pruned: Option<&Pruned>, thinned: Option<&Thinned>) -> String {
+    let width = |graph: &Graph| -> usize {
+        let channels = Channels::of(graph);
+        channels.widths().map(|(_, width)| width).sum()
+    };
+    let channels = pruned.map(|pruned| {
+        let [before, after] = [start, &pruned.graph].map(width);
+        format!(
+            "{} of {} channels removed",
+            grouped(before.saturating_sub(after) as u64),
+            grouped(before as u64)
+        )
+    });
+    let zeros = thinned.map(|thinned| zeros_line(&thinned.zeros));
+    let parts: Vec<String> = [channels, zeros].into_iter().flatten().collect();
+    parts.join("; ")
 }
 
 /// What cycles did to a network, and to its layers.
@@ -99,29 +118,4 @@ fn nodes(start: &Graph, pruned: &Pruned) -> Value {
 fn why(layers: &[LayerChannels], name: &str) -> Option<String> {
     let layer = layers.iter().find(|layer| layer.name == name)?;
     layer.obstacle.as_ref().map(ToString::to_string)
-}
-
-/// What became of the weights of all layers.
-fn connections(layers: &[LayerZeros]) -> Value {
-    let rows = layers.iter().map(|layer| {
-        json!({
-            "name": layer.name,
-            "weights": layer.weights,
-            "zeros": layer.zeros,
-            "threshold": layer.threshold,
-        })
-    });
-    rows.collect()
-}
-
-/// Zeros of all layers together, in words.
-pub(crate) fn zeros_line(layers: &[LayerZeros]) -> String {
-    let weights: usize = layers.iter().map(|layer| layer.weights).sum();
-    let zeros: usize = layers.iter().map(|layer| layer.zeros[1]).sum();
-    format!(
-        "{} of {} weights are zero ({} %)",
-        grouped(zeros as u64),
-        grouped(weights as u64),
-        percent(zeros as u64, weights as u64)
-    )
 }

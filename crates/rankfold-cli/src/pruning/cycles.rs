@@ -1,5 +1,7 @@
 //! Train, look at activations, remove channels, until nothing goes.
 
+use std::collections::BTreeMap;
+
 use rankfold_compress::{Activity, Channels, Criterion, LayerChannels};
 use rankfold_data::Loader;
 use rankfold_finetune::{Recipe, Stage, distorted};
@@ -8,6 +10,7 @@ use rankfold_torch::{Device, activity};
 use serde_json::Value;
 
 use super::account::Cycle;
+use super::journal::{Journal, Stand};
 use super::options::CycleArgs;
 use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
@@ -21,7 +24,7 @@ pub(crate) struct Cycles<'a> {
     pub(crate) args: &'a CycleArgs,
     pub(crate) criterion: Criterion,
     /// None where nothing is learnt, and channels are removed once.
-    pub(crate) school: Option<School<'a>>,
+    pub(crate) school: Option<&'a School<'a>>,
     /// What activations are judged by.
     pub(crate) samples: Loader,
     pub(crate) device: Device,
@@ -51,12 +54,14 @@ pub(crate) struct Pruned {
 
 /// A network with what is known of it after its training.
 #[derive(Clone)]
-struct Pupil {
-    graph: Graph,
-    last: Option<Graph>,
-    training: Option<Value>,
+pub(crate) struct Pupil {
+    pub(crate) graph: Graph,
+    /// The network of the last epoch, where another is used.
+    pub(crate) last: Option<Graph>,
+    /// What the report says of its training.
+    pub(crate) training: Option<Value>,
     /// Divergence from the teacher, or the loss, on inputs that are not learnt from.
-    error: Option<f64>,
+    pub(crate) error: Option<f64>,
 }
 
 /// A network with channels removed.
@@ -120,54 +125,106 @@ impl Cycles<'_> {
         )
     }
 
-    /// Goes through all cycles.
+    /// Goes through all cycles, on from where an earlier run stopped.
     pub(crate) fn run(&self, start: &Graph) -> Outcome<Pruned> {
-        let mut now = self.first(start)?;
-        let allowed = now.error.zip(self.args.tolerance);
-        let allowed = allowed.map_or(f64::INFINITY, |(error, more)| error + more);
-        let (mut best, mut cycles, mut vain) = (now.clone(), Vec::new(), 0);
-        let mut layers = Vec::new();
-        for number in 1..=self.args.cycles.get() {
-            let cut = self.cut(&now.graph)?;
+        let journal = self.school.map(|school| self.journal(school, start));
+        let known = journal.as_ref().map(Journal::read).transpose()?.flatten();
+        let mut stand = match known {
+            Some(stand) => {
+                note(format!("going on after cycle {}", stand.cycles.len()));
+                stand
+            }
+            None => self.begin(start)?,
+        };
+        let mut layers = None;
+        while stand.cycles.len() < self.args.cycles.get() && stand.vain <= self.args.patience {
+            let number = stand.cycles.len() + 1;
+            let cut = self.cut(&stand.now.graph)?;
             let [removed, left] = cut.counts();
-            layers = cut.layers;
+            layers = Some(cut.layers);
             if removed == 0 && self.args.distort.is_none() {
                 note(format!("cycle {number}: nothing goes"));
                 break;
             }
             let next = self.after(cut.graph, number)?;
+            let within = |error: f64| stand.allowed.is_none_or(|allowed| error <= allowed);
             let cycle = Cycle {
                 number,
                 removed,
                 left,
                 error: next.error,
-                taken: next.error.is_none_or(|error| error <= allowed),
+                taken: next.error.is_none_or(within),
             };
             note(&cycle);
             if cycle.taken {
-                now = next;
+                stand.now = next;
             }
-            if now.beats(&best) {
-                best = now.clone();
+            if stand.now.beats(&stand.best) {
+                stand.best = stand.now.clone();
             }
-            vain = if cycle.is_vain() { vain + 1 } else { 0 };
-            cycles.push(cycle);
-            if self.school.is_none() || vain > self.args.patience {
-                break;
+            stand.vain = if cycle.is_vain() { stand.vain + 1 } else { 0 };
+            stand.cycles.push(cycle);
+            match &journal {
+                Some(journal) => journal.write(&stand)?,
+                None => break,
             }
         }
+        let layers = match layers {
+            Some(layers) => layers,
+            None => self.cut(&stand.now.graph)?.layers,
+        };
         Ok(Pruned {
-            graph: best.graph,
-            last: best.last,
-            training: best.training,
-            cycles,
+            graph: stand.best.graph,
+            last: stand.best.last,
+            training: stand.best.training,
+            cycles: stand.cycles,
             layers,
         })
     }
 
+    fn begin(&self, start: &Graph) -> Outcome<Stand> {
+        let now = self.first(start)?;
+        let allowed = now.error.zip(self.args.tolerance);
+        Ok(Stand {
+            best: now.clone(),
+            now,
+            allowed: allowed.map(|(error, more)| error + more),
+            cycles: Vec::new(),
+            vain: 0,
+        })
+    }
+
+    fn journal<'s>(&self, school: &'s School<'_>, start: &Graph) -> Journal<'s> {
+        let everywhere = Recipe {
+            device: Device::Cpu,
+            ..school.recipe.clone()
+        };
+        let CycleArgs {
+            distort, tolerance, ..
+        } = self.args;
+        let samples = self.samples.dataset().len();
+        Journal::new(
+            school.out,
+            BTreeMap::from([
+                ("model", weights_hash(start)),
+                ("data", school.material.identity()),
+                ("recipe", format!("{everywhere:?}")),
+                (
+                    "criterion",
+                    format!("{:?} of {samples} inputs", self.criterion),
+                ),
+                (
+                    "cycles",
+                    format!("distortion {distort:?}, tolerance {tolerance:?}"),
+                ),
+                ("teacher", format!("{}", school.teacher.is_some())),
+            ]),
+        )
+    }
+
     /// The network that is looked at first. A model that is its own teacher has nothing to learn yet.
     fn first(&self, start: &Graph) -> Outcome<Pupil> {
-        match &self.school {
+        match self.school {
             None => Ok(Pupil::untaught(start.clone())),
             Some(school) if school.teacher.is_some() && school.recipe.penalty.is_none() => {
                 Ok(Pupil {
@@ -204,19 +261,23 @@ impl Cycles<'_> {
 
     /// A network after its distortion and training.
     fn after(&self, graph: Graph, number: usize) -> Outcome<Pupil> {
-        let Some(school) = &self.school else {
+        let Some(school) = self.school else {
             return Ok(Pupil::untaught(graph));
         };
         let graph = match self.args.distort {
             None => graph,
-            Some(share) => distorted(&graph, share, self.seed.wrapping_add(number as u64))?,
+            Some(share) => {
+                let seed = self.seed.wrapping_add(number as u64);
+                distorted(&graph, share, seed, school.recipe.keep_zeros)?
+            }
         };
         school.taught(&graph, &format!("cycle {number}"))
     }
 }
 
 impl School<'_> {
-    fn taught(&self, graph: &Graph, name: &str) -> Outcome<Pupil> {
+    /// A network after a training of that name, on from where an earlier run stopped.
+    pub(crate) fn taught(&self, graph: &Graph, name: &str) -> Outcome<Pupil> {
         let mut identity = vec![("model", weights_hash(graph))];
         if let Some(teacher) = self.teacher {
             identity.push(("teacher", weights_hash(teacher)));

@@ -2,8 +2,11 @@
 
 mod account;
 mod cycles;
+mod journal;
 mod options;
+mod thinned;
 
-pub(crate) use self::account::{account, zeros_line};
+pub(crate) use self::account::{account, told};
 pub(crate) use self::cycles::{Cycles, School};
 pub(crate) use self::options::{CycleArgs, RuleArgs};
+pub(crate) use self::thinned::Thinned;

@@ -16,7 +16,8 @@ pub(crate) struct RuleArgs {
     #[arg(long, value_enum, value_name = "CRITERION")]
     nodes: Option<NodesArg>,
 
-    /// Set small weights to zero, once all training is over
+    /// Set small weights to zero, once channels are gone; with --nodes or --epochs the network then trains
+    /// once more, and no training moves a weight that is zero
     #[arg(long)]
     connections: bool,
 
@@ -81,6 +82,16 @@ enum RuleArg {
 }
 
 impl RuleArgs {
+    /// True where channels are to go.
+    pub(crate) fn has_nodes(&self) -> bool {
+        self.nodes.is_some()
+    }
+
+    /// True where weights are to become zero.
+    pub(crate) fn has_connections(&self) -> bool {
+        self.connections
+    }
+
     /// By what channels go; none where all stay.
     pub(crate) fn criterion(&self) -> Outcome<Option<Criterion>> {
         let deviations = at_least_zero("--deviations", self.deviations)?;
@@ -105,15 +116,16 @@ impl RuleArgs {
 }
 
 impl CycleArgs {
-    /// An error where numbers are out of range, or ask for a training that is not to be.
+    /// An error where numbers are out of range, or ask for cycles of training that are not to be.
     pub(crate) fn check(&self, trains: bool) -> Outcome {
         let numbers = [("--distort", self.distort), ("--tolerance", self.tolerance)];
         for (option, given) in numbers {
             let Some(given) = given else { continue };
             at_least_zero(option, given)?;
             if !trains {
-                let message = format!("{option} is for training, and there is none");
-                return Err(Failure::usage(message).hint("leave it or --epochs 0 out"));
+                let message = format!("{option} is for cycles of training, and there are none");
+                return Err(Failure::usage(message)
+                    .hint("leave it out, or give --nodes, and not --epochs 0"));
             }
         }
         Ok(())

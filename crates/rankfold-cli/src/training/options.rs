@@ -64,6 +64,10 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "WEIGHT")]
     l2: Option<f64>,
 
+    /// Weights that are zero when training starts, as `prune --connections` leaves them, stay zero
+    #[arg(long)]
+    keep_zeros: bool,
+
     /// What outputs are compared with: classes (labels), or numbers by mse or its root rmse: the data's
     /// targets or, where they have none, the inputs themselves
     #[arg(long, value_enum, default_value = "classes", value_name = "WHAT")]
@@ -105,7 +109,8 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_enum, default_value = "none")]
     pub(super) freeze: FreezeArg,
 
-    /// Random views of images: usual, none, or a list of flip, crop and resized-crop
+    /// Random views of images: usual, none, or a list of flip, crop, resized-crop, brightness (by up to a
+    /// quarter) and contrast (from a fifth to nine fifths)
     #[arg(long, value_name = "LIST")]
     pub(super) augment: Option<AugmentArg>,
 
@@ -247,6 +252,7 @@ impl TrainingArgs {
             }
         }
         recipe.aim = self.loss.into();
+        recipe.keep_zeros = self.keep_zeros;
         positive("--l1", self.l1, &mut recipe.penalty.l1)?;
         positive("--l2", self.l2, &mut recipe.penalty.l2)?;
         positive("--rate", self.rate, &mut recipe.rate)?;
@@ -296,6 +302,11 @@ impl TrainingArgs {
     /// True where there are to be no epochs at all.
     pub(crate) fn is_nothing(&self) -> bool {
         self.epochs == Some(0)
+    }
+
+    /// True where epochs were asked for.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.epochs.is_some_and(|epochs| epochs > 0)
     }
 
     /// What outputs are compared with.

@@ -59,7 +59,14 @@ impl FromStr for AugmentArg {
                 "flip" => own.flip = true,
                 "crop" => own.crop = Crop::Padded(4),
                 "resized-crop" => own.crop = Augment::IMAGENET.crop,
-                _ => return Err("expected usual, none, flip, crop or resized-crop".to_owned()),
+                "brightness" => own.brightness = Augment::LIGHT.0,
+                "contrast" => own.contrast = Some(Augment::LIGHT.1),
+                _ => {
+                    return Err(
+                        "expected usual, none, or flip, crop, resized-crop, brightness, contrast"
+                            .to_owned(),
+                    );
+                }
             }
         }
         Ok(Self::Own(own))

@@ -2,6 +2,8 @@
 
 mod means;
 
+use std::ops::ControlFlow;
+
 use rankfold_graph::{Book, Code, Graph, Op, Role, Tensor, WeightName};
 use rayon::prelude::*;
 
@@ -35,18 +37,27 @@ pub struct Clustered {
     pub error: f64,
 }
 
-/// The graph with the kernels of its layers clustered, and what became of each.
+/// The graph with the kernels of its layers clustered, and what became of each. `finished` is told each
+/// kernel that is done and may end the work.
 ///
 /// A kernel is stored as a code book where that takes fewer bytes than its numbers.
 pub fn cluster(
     graph: &Graph,
     clustering: Clustering,
+    finished: &(dyn Fn(&str) -> ControlFlow<()> + Sync),
 ) -> Result<(Graph, Vec<Clustered>), CompressError> {
     let kernels = kernels(graph);
-    let clustered: Vec<_> = kernels
-        .par_iter()
-        .map(|(name, tensor)| clustered(name, tensor, clustering))
-        .collect::<Result<_, _>>()?;
+    if kernels.is_empty() {
+        return Err(CompressError::NoLayer);
+    }
+    let one = |(name, tensor): &(WeightName, Tensor)| {
+        let done = clustered(name, tensor, clustering)?;
+        match finished(name) {
+            ControlFlow::Continue(()) => Ok(done),
+            ControlFlow::Break(()) => Err(CompressError::Stopped),
+        }
+    };
+    let clustered: Vec<_> = kernels.par_iter().map(one).collect::<Result<_, _>>()?;
     let mut graph = graph.clone();
     let mut outcomes = Vec::with_capacity(clustered.len());
     for (tensor, outcome) in clustered {

@@ -4,6 +4,10 @@ use rankfold_graph::{DType, Dim, Fact, GraphBuilder};
 
 use super::*;
 
+fn go_on(_: &str) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 fn loss(numbers: &[f32], values: &[f32]) -> f64 {
     let squares = numbers.iter().map(|&n| {
         let apart = values
@@ -139,7 +143,7 @@ fn a_graph_keeps_its_shapes_and_takes_fewer_bytes() {
         (Clustering::Decimals(1), 1..=41),
         (Clustering::Decimals(2), 42..=401),
     ] {
-        let (clustered, outcomes) = cluster(&graph, clustering).unwrap();
+        let (clustered, outcomes) = cluster(&graph, clustering, &go_on).unwrap();
         let [outcome] = &outcomes[..] else {
             panic!("{outcomes:?}");
         };
@@ -149,7 +153,7 @@ fn a_graph_keeps_its_shapes_and_takes_fewer_bytes() {
         assert_eq!(tensor.shape(), [100, 10]);
         assert!(tensor.code().is_some());
         assert!(tensor.stored_bytes() < 3200, "{}", tensor.stored_bytes());
-        let (again, _) = cluster(&clustered, clustering).unwrap();
+        let (again, _) = cluster(&clustered, clustering, &go_on).unwrap();
         let twice = again.weights().get("fc.weight").unwrap();
         assert_eq!(twice.to_f32().unwrap(), tensor.to_f32().unwrap());
     }
@@ -157,8 +161,20 @@ fn a_graph_keeps_its_shapes_and_takes_fewer_bytes() {
 
 #[test]
 fn a_book_that_does_not_pay_is_not_kept() {
-    let (clustered, outcomes) = cluster(&graph(drawn(1000)), Clustering::Decimals(7)).unwrap();
+    let (clustered, outcomes) =
+        cluster(&graph(drawn(1000)), Clustering::Decimals(7), &go_on).unwrap();
     assert!(outcomes[0].values > 900);
     let tensor = clustered.weights().get("fc.weight").unwrap();
     assert!(tensor.code().is_none());
+}
+
+#[test]
+fn who_is_told_of_a_kernel_may_end_the_work() {
+    let stopped = cluster(&graph(drawn(100)), Clustering::Book(4), &|_| {
+        ControlFlow::Break(())
+    });
+    assert!(
+        matches!(stopped, Err(CompressError::Stopped)),
+        "{stopped:?}"
+    );
 }

@@ -41,7 +41,8 @@ pub struct LayerZeros {
     pub threshold: f64,
 }
 
-/// The graph with the small weights of all convolutions and linear layers set to zero.
+/// The graph with the small weights of all convolutions and linear layers set to zero, an error where
+/// there are none.
 pub fn prune_connections(
     graph: &Graph,
     rule: ConnectionRule,
@@ -61,7 +62,10 @@ pub fn prune_connections(
             layers.push(outcome);
         }
     }
-    Ok((pruned, layers))
+    match layers.is_empty() {
+        true => Err(CompressError::NoLayer),
+        false => Ok((pruned, layers)),
+    }
 }
 
 fn without_small(

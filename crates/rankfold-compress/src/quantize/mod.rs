@@ -11,6 +11,8 @@ mod range;
 mod sites;
 mod weights;
 
+use std::ops::ControlFlow;
+
 use rankfold_graph::{Graph, Op, Patch, Wire};
 
 use self::equalize::equalized;
@@ -44,19 +46,23 @@ pub struct Quantized {
 
 /// The graph with weights in 8 bits and values as they were.
 pub fn quantize_weights(graph: &Graph) -> Result<Quantized, CompressError> {
+    let graph = with_int8_weights(&without_rounding(graph)?)?;
+    if (graph.weights().iter()).all(|(_, tensor)| tensor.code().is_none()) {
+        return Err(CompressError::NoLayer);
+    }
     Ok(Quantized {
-        graph: with_int8_weights(&without_rounding(graph)?)?,
+        graph,
         tries: Vec::new(),
         values: 0,
     })
 }
 
 /// The graph with weights and values in 8 bits, by the ranges under which the probe's held-back inputs
-/// are answered most like before. `tried` hears of every try.
+/// are answered most like before. `tried` hears of every try and may end the work.
 pub fn quantize<P: Probe>(
     graph: &Graph,
     probe: &mut P,
-    tried: &mut dyn FnMut(&Try),
+    tried: &mut dyn FnMut(&Try) -> ControlFlow<()>,
 ) -> Result<Quantized, CompressError> {
     let plain = without_rounding(graph)?;
     let observations = observe(&plain, probe)?;
@@ -77,7 +83,9 @@ pub fn quantize<P: Probe>(
                 rule,
                 divergence: divergence.map_err(|e| CompressError::Probe(Box::new(e)))?,
             };
-            tried(&attempt);
+            if tried(&attempt).is_break() {
+                return Err(CompressError::Stopped);
+            }
             let better = |best: &Try| attempt.divergence.total_cmp(&best.divergence).is_lt();
             match tries.first().is_none_or(better) {
                 true => {

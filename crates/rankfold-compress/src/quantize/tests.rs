@@ -125,7 +125,7 @@ fn numbers(graph: &Graph, name: &str) -> Vec<f32> {
 fn every_value_that_a_layer_takes_or_a_convolution_makes_is_rounded() {
     let graph = network();
     let mut oracle = oracle();
-    let quantized = quantize(&graph, &mut oracle, &mut |_| {}).unwrap();
+    let quantized = quantize(&graph, &mut oracle, &mut |_| ControlFlow::Continue(())).unwrap();
     let rounded: Vec<&str> = (quantized.graph.nodes().iter())
         .filter(|node| matches!(node.op, Op::Quantize(_)))
         .map(|node| node.name.as_str())
@@ -157,7 +157,11 @@ fn the_try_that_diverges_least_is_taken_and_all_are_told() {
         divergences: vec![0.5, 0.4, 0.1, 0.3, 0.2, 0.6],
         ..oracle()
     };
-    let quantized = quantize(&network(), &mut oracle, &mut |t| told.push(t.divergence)).unwrap();
+    let quantized = quantize(&network(), &mut oracle, &mut |t| {
+        told.push(t.divergence);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert_eq!(told, [0.6, 0.2, 0.3, 0.1, 0.4, 0.5]);
     let best = &quantized.tries[0];
     assert_eq!((best.equalized, best.rule), (true, RangeRule::Full));
@@ -190,7 +194,12 @@ fn weights_have_a_scale_for_every_output_channel() {
 
 #[test]
 fn biases_are_multiples_of_what_products_are_multiples_of() {
-    let quantized = quantize(&network(), &mut oracle(), &mut |_| {}).unwrap();
+    let quantized = quantize(
+        &network(),
+        &mut oracle(),
+        &mut |_| ControlFlow::Continue(()),
+    )
+    .unwrap();
     let graph = &quantized.graph;
     let Op::Quantize(input) = graph.node("flat.int8").unwrap().op else {
         panic!("no rounding");
@@ -240,8 +249,16 @@ fn equalising_makes_ranges_alike_and_leaves_what_is_computed() {
 
 #[test]
 fn quantising_again_begins_from_the_floats() {
-    let once = quantize(&network(), &mut oracle(), &mut |_| {}).unwrap();
-    let twice = quantize(&once.graph, &mut oracle(), &mut |_| {}).unwrap();
+    let once = quantize(
+        &network(),
+        &mut oracle(),
+        &mut |_| ControlFlow::Continue(()),
+    )
+    .unwrap();
+    let twice = quantize(&once.graph, &mut oracle(), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert_eq!(once.graph.to_string(), twice.graph.to_string());
     let plain = quantize_weights(&once.graph).unwrap().graph;
     assert_eq!(plain.to_string(), network().to_string());
@@ -289,7 +306,7 @@ fn a_graph_without_layers_is_refused() {
     let y = builder.op("y", Activation::Relu, &[x]).unwrap();
     let graph = builder.finish(&[y]).unwrap();
     assert!(matches!(
-        quantize(&graph, &mut oracle(), &mut |_| {}),
+        quantize(&graph, &mut oracle(), &mut |_| ControlFlow::Continue(())),
         Err(CompressError::NothingToQuantize)
     ));
 }

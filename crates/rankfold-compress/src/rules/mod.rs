@@ -128,6 +128,11 @@ pub trait Rule: Sync {
         1
     }
 
+    /// True where the weight errors of all ranks are read off one spectrum.
+    fn has_spectrum(&self) -> bool {
+        false
+    }
+
     /// The largest rank that can be fitted within `work` multiplications.
     fn affordable(&self, _layer: &Layer, _work: f64) -> usize {
         usize::MAX

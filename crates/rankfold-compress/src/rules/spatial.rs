@@ -29,6 +29,10 @@ impl Rule for Spatial {
         }
     }
 
+    fn has_spectrum(&self) -> bool {
+        true
+    }
+
     fn full_rank(&self, layer: &Layer) -> Rank {
         let [t, s, h, w] = layer.shape;
         let groups = layer.geometry.groups;

@@ -1,5 +1,7 @@
 //! Simpler ways to choose ranks, to compare with: the paper's forms and one number for all layers.
 
+use rankfold_graph::Graph;
+
 use super::{Allowance, kept};
 use crate::curves::{LayerCurves, Point};
 use crate::error::CompressError;
@@ -84,10 +86,33 @@ pub(super) fn energy(
 
 /// The layer at the smallest rank that keeps a share of the squared norm.
 pub(crate) fn at_energy(curves: &LayerCurves, share: f64) -> Point {
-    let enough = |point: &&Point| 1.0 - point.distance.weight.powi(2) >= share;
+    cheapest(curves, |point| 1.0 - point.distance.weight.powi(2) >= share)
+}
+
+/// The layer at the smallest rank whose weights have at most that mean squared error, among the ranks at
+/// which it was measured.
+pub(crate) fn at_mean_square(
+    graph: &Graph,
+    curves: &LayerCurves,
+    most: f64,
+) -> Result<Point, CompressError> {
+    if curves.points.iter().all(|point| point.rank.is_none()) {
+        return Ok(kept(curves));
+    }
+    let kernel = curves.layer.kernel(graph)?;
+    let squares = kernel.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
+    let whole = squares / kernel.len().max(1) as f64;
+    Ok(cheapest(curves, |point| {
+        point.measured && point.distance.weight.powi(2) * whole <= most
+    }))
+}
+
+/// The factored point of fewest parameters among those that are good enough; the layer itself where
+/// none is smaller.
+fn cheapest(curves: &LayerCurves, enough: impl Fn(&Point) -> bool) -> Point {
     let factored = curves.points.iter().filter(|point| point.rank.is_some());
     factored
-        .filter(enough)
+        .filter(|point| enough(point))
         .min_by_key(|point| point.cost.parameters)
         .copied()
         .filter(|point| point.cost.parameters < kept(curves).cost.parameters)

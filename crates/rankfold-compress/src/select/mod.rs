@@ -15,7 +15,7 @@ use crate::curves::{LayerCurves, Point};
 use crate::error::CompressError;
 use crate::planner::Request;
 
-pub(crate) use baseline::{at_energy, paper_form};
+pub(crate) use baseline::{at_energy, at_mean_square, paper_form};
 pub(crate) use drop::{expected, smallest};
 use greedy::equal_loss;
 use lagrange::least_loss;

@@ -28,6 +28,8 @@ pub use self::origin::OnnxOrigin;
 pub use self::read::read_onnx;
 pub use self::write::{OnnxOptions, write_onnx};
 
+/// The first opset in which `DequantizeLinear` has a scale for every channel.
+const PER_CHANNEL: i64 = 13;
 /// The oldest opset whose operators are understood.
 pub(crate) const OLDEST: i64 = 11;
 /// The newest.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use rankfold_graph::Tensor;
 
+use super::PER_CHANNEL;
 use super::proto::{ModelProto, TensorProto};
 use crate::imported::Group;
 use crate::map::Mapping;
@@ -38,6 +39,11 @@ impl OnnxOrigin {
     /// The version of ONNX's operators that the file uses.
     pub fn opset(&self) -> i64 {
         self.opset
+    }
+
+    /// Whether 8-bit weights with a scale for every channel can be written in these operators.
+    pub fn has_channel_scales(&self) -> bool {
+        self.opset >= PER_CHANNEL
     }
 
     /// The files beside the model's own that hold its tensors, in the order of their names.

@@ -8,6 +8,7 @@ mod network;
 mod origin;
 mod pruned;
 mod sensitivity;
+mod steps;
 mod table;
 mod tradeoff;
 
@@ -34,6 +35,7 @@ type Make = fn(&Sources<'_>) -> Option<Section>;
 /// Every section, in the order of the page.
 pub(crate) const ALL: &[Make] = &[
     tradeoff::section,
+    steps::section,
     layers::section,
     table::section,
     pruned::section,

@@ -4,14 +4,11 @@ use rankfold_graph::ops::Quantize;
 use rankfold_graph::{Code, DType, Int8, Op, Tensor, TensorError};
 
 use super::{Done, Site};
-use crate::onnx::OnnxFault;
 use crate::onnx::attributes::int;
 use crate::onnx::proto::NodeProto;
 use crate::onnx::stream::Stored;
 use crate::onnx::write::Writer;
-
-/// The first opset in which `DequantizeLinear` has a scale for every channel.
-const PER_CHANNEL: i64 = 13;
+use crate::onnx::{OnnxFault, PER_CHANNEL};
 
 /// Codes in the file, with what they are multiplied by.
 struct Linear {
