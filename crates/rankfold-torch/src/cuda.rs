@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn libtorch_is_of_the_version_that_tch_is_made_for() {
         assert!(tch::get_num_threads() > 0);
-        assert_eq!(libtorch_version().as_deref(), Some(crate::LIBTORCH));
+        let version = libtorch_version().expect("2.11 tells");
+        assert!(version.starts_with(crate::LIBTORCH), "{version}");
     }
 
     #[test]

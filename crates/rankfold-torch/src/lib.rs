@@ -27,8 +27,8 @@ mod timing;
 mod trainable;
 mod yardstick;
 
-/// The version of libtorch that this crate is written for.
-pub const LIBTORCH: &str = "2.11.0";
+/// The version of libtorch that this crate is written for, any patch of it.
+pub const LIBTORCH: &str = "2.11";
 
 pub use activity::activity;
 pub use batch::{label_tensor, ordered_inputs, squared_errors, target_tensor};

@@ -99,7 +99,7 @@ impl Finding {
         self
     }
 
-    /// Whether a command that needs it can do without.
+    /// Whether it is needed and cannot be used.
     fn fails(&self) -> bool {
         self.needed && self.state != State::Ok
     }
@@ -170,8 +170,12 @@ fn rankfold() -> Finding {
 fn libtorch() -> Finding {
     let wanted = rankfold_torch::LIBTORCH;
     let version = rankfold_torch::libtorch_version();
+    let fits = |version: &str| {
+        let patch = version.strip_prefix(wanted);
+        patch.is_some_and(|patch| patch.starts_with('.'))
+    };
     let found = match version.as_deref() {
-        Some(version) if version == wanted => Finding::new("libtorch", State::Ok, version),
+        Some(version) if fits(version) => Finding::new("libtorch", State::Ok, version),
         other => Finding::new(
             "libtorch",
             State::Broken,
