@@ -80,18 +80,19 @@ pub fn by_turns<E>(
         }
         Ok(start.elapsed().as_secs_f64() / runs as f64)
     };
-    let mut fastest = f64::INFINITY;
+    let mut runs = Vec::with_capacity(models);
     for model in 0..models {
+        let mut fastest = f64::INFINITY;
         for _ in 0..repeat.warmup.max(1) {
             fastest = fastest.min(timed(model, 1)?);
         }
+        runs.push((repeat.seconds / fastest.max(1e-9)).ceil().clamp(1.0, 1e6) as usize);
     }
-    let runs = (repeat.seconds / fastest.max(1e-9)).ceil().clamp(1.0, 1e6) as usize;
     let mut samples = vec![Vec::with_capacity(repeat.samples); models];
     for round in 0..repeat.samples {
         for i in 0..models {
             let turn = (i + round) % models;
-            samples[turn].push(timed(turn, runs)?);
+            samples[turn].push(timed(turn, runs[turn])?);
         }
     }
     let timing = |samples| Timing { samples };

@@ -10,6 +10,7 @@ use super::{LayerTimes, Timetable, TimingGrid, outlined};
 use crate::error::CompressError;
 use crate::form::{Form, Rank};
 use crate::layer::Layer;
+use crate::sweep::SweptForm;
 
 /// Times that were measured before, by what was timed.
 pub trait Memo {
@@ -35,7 +36,7 @@ const WHOLE: Repeat = Repeat {
 };
 
 /// How much longer or shorter a layer may seem to take among the others than alone.
-const CONTEXT: [f64; 2] = [0.7, 2.0];
+const CONTEXT: [f64; 2] = [0.5, 2.0];
 
 /// Times a network and its layers in every form and rank of the grid; none where `progress`, which is told
 /// every layer that is done, ends it.
@@ -54,6 +55,12 @@ where
 {
     let total = median(engine, graph, WHOLE)?;
     let steps = engine.steps(graph, PIECE.samples)?;
+    // What the steps take together is the whole, whatever looking at each of them takes.
+    let together: f64 = steps.iter().map(|step| step.seconds).sum();
+    let share = match together > 0.0 {
+        true => total as f64 / together,
+        false => 0.0,
+    };
     let mut layers = Vec::with_capacity(grid.layers.len());
     for (layer, forms) in &grid.layers {
         let step = steps.iter().find(|step| step.nodes.contains(&layer.name));
@@ -63,23 +70,26 @@ where
             engine,
             memo: &mut *memo,
         };
-        let alone = piece.time(Form::Keep, None)?;
-        let among = step.map(|step| step.seconds * 1e9);
-        let context = among.map_or(1.0, |among| among / alone.max(1) as f64);
-        let context = context.clamp(CONTEXT[0], CONTEXT[1]);
-        let corrected = |time: u64| (time as f64 * context) as u64;
-        let mut times = Vec::with_capacity(forms.len());
+        let mut wanted = vec![(Form::Keep, None)];
         for form in forms {
-            let mut ranks = Vec::with_capacity(form.ranks.len());
-            for &rank in &form.ranks {
-                ranks.push((rank, corrected(piece.time(form.form, Some(rank))?)));
-            }
-            times.push((form.form, ranks));
+            wanted.extend(form.ranks.iter().map(|&rank| (form.form, Some(rank))));
         }
+        let alone = piece.times(&wanted)?;
+        let among = step.map(|step| step.seconds * share);
+        let context = among.map_or(1.0, |among| among / alone[0].max(1) as f64);
+        let context = context.clamp(CONTEXT[0], CONTEXT[1]);
+        let mut corrected = alone.iter().map(|&time| (time as f64 * context) as u64);
+        let kept = corrected.next().unwrap_or_default();
+        let of = |form: &SweptForm| {
+            (
+                form.form,
+                form.ranks.iter().copied().zip(&mut corrected).collect(),
+            )
+        };
         layers.push(LayerTimes {
             name: layer.name.clone(),
-            kept: corrected(alone),
-            forms: times,
+            kept,
+            forms: forms.iter().map(of).collect(),
         });
         if progress(&layer.name).is_break() {
             return Ok(None);
@@ -117,27 +127,51 @@ struct Piece<'a, E> {
 }
 
 impl<E: From<CompressError>> Piece<'_, E> {
-    fn time(&mut self, form: Form, rank: Option<Rank>) -> Result<u64, E> {
+    /// Nanoseconds in every form, of which the first is the layer as it is. What is not known is timed by
+    /// turns with that one, so that it does not matter how fast the machine just is.
+    fn times(&mut self, forms: &[(Form, Option<Rank>)]) -> Result<Vec<u64>, E> {
+        let names: Vec<String> = forms.iter().map(|&form| self.name(form)).collect();
+        let known: Vec<Option<u64>> = names.iter().map(|name| self.memo.get(name)).collect();
+        let unknown: Vec<usize> = (1..forms.len()).filter(|&i| known[i].is_none()).collect();
+        let as_it_is = known.first().copied().flatten();
+        if unknown.is_empty() && as_it_is.is_some() {
+            return Ok(known.into_iter().flatten().collect());
+        }
+        let graphs = unknown.iter().map(|&i| match forms[i] {
+            (form, Some(rank)) => outlined(&self.graph, self.layer, form, rank),
+            (_, None) => Ok(self.graph.clone()),
+        });
+        let graphs = graphs.collect::<Result<Vec<_>, _>>()?;
+        let usual = self.engine.layouts().first().copied().unwrap_or_default();
+        let models: Vec<(&Graph, &str)> = std::iter::once(&self.graph)
+            .chain(&graphs)
+            .map(|graph| (graph, usual))
+            .collect();
+        let timings = self.engine.time(&models, PIECE)?;
+        let mut medians = timings.iter().map(|timing| timing.median() * 1e9);
+        let own = medians.next().unwrap_or(1.0);
+        let as_it_is = as_it_is.unwrap_or(own as u64);
+        let mut times: Vec<u64> = known.into_iter().map(Option::unwrap_or_default).collect();
+        times[0] = as_it_is;
+        for (place, median) in unknown.into_iter().zip(medians) {
+            times[place] = (median / own * as_it_is as f64) as u64;
+        }
+        for (name, &time) in names.into_iter().zip(&times) {
+            self.memo.put(name, time);
+        }
+        Ok(times)
+    }
+
+    /// What decides how long the piece takes, in words.
+    fn name(&self, (form, rank): (Form, Option<Rank>)) -> String {
         let nodes = self.graph.nodes();
         let place = nodes.iter().position(|node| node.name == self.layer.name);
-        let name = format!(
+        format!(
             "{} | {} {form} {rank:?} {}",
             signature(&self.graph),
             place.unwrap_or_default(),
             self.engine.circumstances(),
-        );
-        if let Some(known) = self.memo.get(&name) {
-            return Ok(known);
-        }
-        let time = match rank {
-            Some(rank) => {
-                let graph = outlined(&self.graph, self.layer, form, rank)?;
-                median(self.engine, &graph, PIECE)?
-            }
-            None => median(self.engine, &self.graph, PIECE)?,
-        };
-        self.memo.put(name, time);
-        Ok(time)
+        )
     }
 }
 
