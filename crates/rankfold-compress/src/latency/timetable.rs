@@ -35,9 +35,6 @@ const WHOLE: Repeat = Repeat {
     seconds: 0.005,
 };
 
-/// How much longer or shorter a layer may seem to take among the others than alone.
-const CONTEXT: [f64; 2] = [0.5, 2.0];
-
 /// Times a network and its layers in every form and rank of the grid; none where `progress`, which is told
 /// every layer that is done, ends it.
 ///
@@ -77,7 +74,6 @@ where
         let alone = piece.times(&wanted)?;
         let among = step.map(|step| step.seconds * share);
         let context = among.map_or(1.0, |among| among / alone[0].max(1) as f64);
-        let context = context.clamp(CONTEXT[0], CONTEXT[1]);
         let mut corrected = alone.iter().map(|&time| (time as f64 * context) as u64);
         let kept = corrected.next().unwrap_or_default();
         let of = |form: &SweptForm| {
