@@ -1,6 +1,7 @@
 //! The `rankfold` command. One file a subcommand; the only place of the project that prints.
 
 mod accuracy;
+mod adjustment;
 mod args;
 mod background;
 mod budget;
