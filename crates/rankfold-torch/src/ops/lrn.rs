@@ -6,7 +6,7 @@ use rankfold_graph::ops::LocalResponseNorm;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::lrn_kernel::{Channels, Lrn, Power};
-use super::{Call, OpResult};
+use super::{Call, OpResult, is_channels_last};
 
 pub(super) fn local_response_norm(op: &LocalResponseNorm, call: &Call<'_>) -> OpResult {
     let input = call.input(0)?;
@@ -64,17 +64,6 @@ fn in_one_pass(op: &LocalResponseNorm, input: &Tensor) -> Result<Option<Tensor>,
     };
     lrn.run(from, to, layout, channels, pixels as usize, threads);
     Ok(Some(output))
-}
-
-/// True where the channels of a pixel lie side by side and pixels follow each other without gaps.
-fn is_channels_last(size: &[i64], stride: &[i64]) -> bool {
-    let mut expected = size[1];
-    let dense = (2..size.len()).rev().all(|dim| {
-        let fits = size[dim] == 1 || stride[dim] == expected;
-        expected *= size[dim];
-        fits
-    });
-    dense && stride[1] == 1 && (size[0] == 1 || stride[0] == expected)
 }
 
 /// The windowed sum as a sum of shifted squares, which gradients can follow, on any device.

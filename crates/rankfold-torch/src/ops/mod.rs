@@ -9,6 +9,7 @@ mod conv;
 mod linear;
 mod lrn;
 mod lrn_kernel;
+mod max_pool_kernel;
 mod norm;
 pub(crate) mod packed;
 mod pool;
@@ -58,6 +59,17 @@ impl From<TchError> for Fault {
 }
 
 pub(crate) type OpResult = Result<Tensor, Fault>;
+
+/// True where the channels of a pixel lie side by side and pixels follow each other without gaps.
+fn is_channels_last(size: &[i64], stride: &[i64]) -> bool {
+    let mut expected = size[1];
+    let dense = (2..size.len()).rev().all(|dim| {
+        let fits = size[dim] == 1 || stride[dim] == expected;
+        expected *= size[dim];
+        fits
+    });
+    dense && (size[1] == 1 || stride[1] == 1) && (size[0] == 1 || stride[0] == expected)
+}
 
 impl<'a> Call<'a> {
     fn input(&self, index: usize) -> Result<&'a Tensor, Fault> {

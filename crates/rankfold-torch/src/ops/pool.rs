@@ -1,9 +1,10 @@
 //! Pooling over one or two spatial dimensions.
 
 use rankfold_graph::ops::{AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, MaxPool};
-use tch::{TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
-use super::{Call, Fault, OpResult, pad_trailing, sizes, symmetric};
+use super::max_pool_kernel::Windows;
+use super::{Call, Fault, OpResult, is_channels_last, pad_trailing, sizes, symmetric};
 
 const DIMENSIONS: Fault = Fault::Unsupported("pooling takes one or two spatial dimensions");
 
@@ -17,23 +18,72 @@ fn within_half(padding: &[i64], kernel: &[usize]) -> bool {
 
 pub(super) fn max_pool(op: &MaxPool, call: &Call<'_>) -> OpResult {
     let input = call.input(0)?;
+    if let Some(output) = in_one_pass(op, input)? {
+        return Ok(output);
+    }
     let direct = symmetric(&op.padding).filter(|padding| within_half(padding, &op.kernel));
     if let Some(padding) = direct {
         return max(input, op, padding, op.ceil);
     }
-    let extents: Vec<usize> = op
-        .kernel
-        .iter()
-        .zip(&op.dilation)
-        .map(|(k, d)| d * (k - 1) + 1)
-        .collect();
-    let frame = frame(input, &extents, &op.stride, &op.padding, op.ceil)?;
+    let frame = frame(input, &extents(op), &op.stride, &op.padding, op.ceil)?;
     max(
         &pad_trailing(input, &frame, f64::NEG_INFINITY)?,
         op,
         vec![0; frame.len()],
         false,
     )
+}
+
+/// Rows and columns that a window reaches over.
+fn extents(op: &MaxPool) -> Vec<usize> {
+    let sides = op.kernel.iter().zip(&op.dilation);
+    sides.map(|(k, d)| d * (k - 1) + 1).collect()
+}
+
+/// The result by a kernel of our own; none where the kernel does not apply or gradients are wanted.
+fn in_one_pass(op: &MaxPool, input: &Tensor) -> Result<Option<Tensor>, Fault> {
+    let plain = input.device() == Device::Cpu && input.f_kind()? == Kind::Float;
+    let size = input.size();
+    let (&[images, channels, rows, columns], true) = (&size[..], plain && input.numel() > 0) else {
+        return Ok(None);
+    };
+    let pair = |values: &[usize]| <[usize; 2]>::try_from(values).ok();
+    let (Some(kernel), Some(stride), Some(dilation)) =
+        (pair(&op.kernel), pair(&op.stride), pair(&op.dilation))
+    else {
+        return Ok(None);
+    };
+    if input.requires_grad() || !is_channels_last(&size, &input.stride()) {
+        return Ok(None);
+    }
+    let extents = extents(op);
+    let frame = frame(input, &extents, &op.stride, &op.padding, op.ceil)?;
+    let windows = |side: usize| {
+        let framed = size[side + 2] + frame[side][0] + frame[side][1];
+        (framed - extents[side] as i64) as usize / stride[side] + 1
+    };
+    let outputs = [windows(0), windows(1)];
+    let shape = [images, outputs[0] as i64, outputs[1] as i64, channels];
+    let output = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+    let sides = Windows {
+        channels: channels as usize,
+        size: [rows as usize, columns as usize],
+        outputs,
+        kernel,
+        stride,
+        dilation,
+        before: [frame[0][0] as usize, frame[1][0] as usize],
+    };
+    // SAFETY: both tensors are dense f32 on the CPU, the output was made here and nobody else sees it,
+    // and the input is not written to meanwhile.
+    let (from, to) = unsafe {
+        (
+            std::slice::from_raw_parts(input.data_ptr().cast::<f32>(), input.numel()),
+            std::slice::from_raw_parts_mut(output.data_ptr().cast::<f32>(), output.numel()),
+        )
+    };
+    sides.run(from, to);
+    Ok(Some(output.f_permute([0, 3, 1, 2])?))
 }
 
 fn max(input: &Tensor, op: &MaxPool, padding: Vec<i64>, ceil: bool) -> OpResult {
@@ -135,4 +185,53 @@ pub(super) fn adaptive_max_pool(op: &AdaptiveMaxPool, call: &Call<'_>) -> OpResu
         2 => input.f_adaptive_max_pool2d(output)?.0,
         _ => return Err(DIMENSIONS),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_equals_libtorch_where_numbers_are_missing_too() {
+        for channels in [1, 3, 16, 40] {
+            let x = crate::tests::input(&[2, channels, 37, 50], 1);
+            let _ = x.narrow(2, 5, 2).narrow(3, 7, 1).fill_(f64::NAN);
+            for (kernel, stride, padding, dilation, ceil) in [
+                (2, 2, 0, 1, false),
+                (2, 2, 0, 1, true),
+                (3, 2, 1, 1, false),
+                (3, 1, 1, 1, true),
+                (3, 2, 1, 2, true),
+            ] {
+                let op = MaxPool {
+                    kernel: vec![kernel; 2],
+                    stride: vec![stride; 2],
+                    padding: vec![[padding; 2]; 2],
+                    dilation: vec![dilation; 2],
+                    ceil,
+                };
+                let expected = max(&x, &op, vec![padding as i64; 2], ceil).unwrap();
+                let x = crate::executor::channels_last(&x).unwrap();
+                let output = in_one_pass(&op, &x).unwrap().expect("the kernel applies");
+                assert!(output.allclose(&expected, 0.0, 0.0, true), "{op:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_and_channels_apart_are_left_to_libtorch() {
+        let op = MaxPool {
+            kernel: vec![2; 2],
+            stride: vec![2; 2],
+            padding: vec![[0; 2]; 2],
+            dilation: vec![1; 2],
+            ceil: false,
+        };
+        let x = crate::tests::input(&[2, 8, 6, 6], 1);
+        assert!(in_one_pass(&op, &x).unwrap().is_none());
+        let x = crate::executor::channels_last(&x).unwrap();
+        assert!(in_one_pass(&op, &x).unwrap().is_some());
+        let learned = x.set_requires_grad(true);
+        assert!(in_one_pass(&op, &learned).unwrap().is_none());
+    }
 }
