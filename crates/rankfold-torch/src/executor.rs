@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rankfold_compress::StepTime;
-use rankfold_graph::{DType, Fact, Graph, Op, Role, Tensor as GraphTensor};
+use rankfold_graph::{DType, Fact, Graph, Op, Role, Tensor as GraphTensor, WeightName};
 use tch::{Kind, Tensor};
 
 use crate::convert::{self, kind_of};
@@ -139,15 +139,8 @@ impl Executor {
             }
             let mut own = Vec::new();
             for (role, name) in step.op.weights() {
-                let tensor =
-                    graph
-                        .weights()
-                        .get(name)
-                        .ok_or_else(|| TorchError::MissingWeight {
-                            node: step.name.clone(),
-                            weight: name.to_string(),
-                        })?;
-                let mut tensor = upload(&step.op, tensor, options)?;
+                let stored = stored_weight(&graph, &step.name, name)?;
+                let mut tensor = upload(&step.op, stored, options)?;
                 if let (Role::Kernel, Op::Conv(conv), Some(_)) = (role, &step.op, &step.merged) {
                     tensor = packed::pack(conv, &tensor, None).at("packing weights")?;
                 }
@@ -261,20 +254,7 @@ impl Executor {
         tap: &mut dyn FnMut(Tapped<'_>) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
         let values = prepare(&self.plan, self.options, inputs)?;
-        let mut place = 0;
-        self.pass(values, Reuse::Never, |step, inputs, outputs| {
-            let chosen = taps.chosen(place);
-            place += 1;
-            if !chosen {
-                return Ok(());
-            }
-            tap(Tapped {
-                node: &step.name,
-                op: &step.op,
-                inputs,
-                outputs,
-            })
-        })
+        self.pass(values, Reuse::Never, taps.watch(tap))
     }
 
     /// Runs all steps on prepared values; `see` is shown each when it is done.
@@ -344,13 +324,39 @@ impl Taps {
         Ok(taps)
     }
 
-    pub(crate) fn chosen(&self, place: usize) -> bool {
-        self.0.get(place).copied().unwrap_or(false)
+    /// Shows `tap` the chosen ones of all steps that it is called with, in order.
+    pub(crate) fn watch(
+        &self,
+        mut tap: impl FnMut(Tapped<'_>) -> Result<()>,
+    ) -> impl FnMut(&Step, &[&Tensor], &[Tensor]) -> Result<()> {
+        let mut chosen = self.0.iter();
+        move |step, inputs, outputs| match chosen.next() {
+            Some(true) => tap(Tapped {
+                node: &step.name,
+                op: &step.op,
+                inputs,
+                outputs,
+            }),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         !self.0.contains(&true)
     }
+}
+
+/// A weight of a node as the graph has it.
+pub(crate) fn stored_weight<'a>(
+    graph: &'a Graph,
+    node: &str,
+    name: &WeightName,
+) -> Result<&'a GraphTensor> {
+    let missing = || TorchError::MissingWeight {
+        node: node.to_owned(),
+        weight: name.to_string(),
+    };
+    graph.weights().get(name).ok_or_else(missing)
 }
 
 /// A weight on the device, in the type and layout that it is used in.

@@ -8,7 +8,9 @@ use tch::{Kind, Tensor};
 use crate::convert;
 use crate::device::Device;
 use crate::error::{At, Result, TorchError};
-use crate::executor::{Layout, Options, Scores, Tapped, Taps, channels_last, prepare, walk};
+use crate::executor::{
+    Layout, Options, Scores, Tapped, Taps, channels_last, prepare, stored_weight, walk,
+};
 use crate::ops::Mode;
 use crate::plan::{Plan, Reuse};
 
@@ -124,7 +126,7 @@ impl Trainable {
 
     /// The model's outputs.
     pub fn forward(&self, inputs: &[Tensor], phase: Phase) -> Result<Vec<Tensor>> {
-        self.pass(inputs, phase, &Taps::none(&self.plan), |_| Ok(()))
+        self.forward_with(inputs, phase, &Taps::none(&self.plan), |_| Ok(()))
     }
 
     /// The nodes of those names, to be looked at while running.
@@ -139,16 +141,6 @@ impl Trainable {
         phase: Phase,
         taps: &Taps,
         tap: impl FnMut(Tapped<'_>) -> Result<()>,
-    ) -> Result<Vec<Tensor>> {
-        self.pass(inputs, phase, taps, tap)
-    }
-
-    fn pass(
-        &self,
-        inputs: &[Tensor],
-        phase: Phase,
-        taps: &Taps,
-        mut tap: impl FnMut(Tapped<'_>) -> Result<()>,
     ) -> Result<Vec<Tensor>> {
         let (mode, gradients) = match phase {
             Phase::Train => (Mode::Training, true),
@@ -167,25 +159,13 @@ impl Trainable {
             DType::F32 => None,
             dtype => Some(self.cast(convert::kind_of(dtype))?),
         };
-        let mut place = 0;
         let outputs = walk(
             &self.plan,
             cast.as_deref().unwrap_or(&self.weights),
             values,
             mode,
             reuse,
-            |step, inputs, outputs| {
-                place += 1;
-                if !taps.chosen(place - 1) {
-                    return Ok(());
-                }
-                tap(Tapped {
-                    node: &step.name,
-                    op: &step.op,
-                    inputs,
-                    outputs,
-                })
-            },
+            taps.watch(tap),
         )?;
         match cast {
             None => Ok(outputs),
@@ -253,13 +233,7 @@ fn parameter(
     options: Options,
 ) -> Result<Parameter> {
     let step = "uploading weights";
-    let stored = graph
-        .weights()
-        .get(name)
-        .ok_or_else(|| TorchError::MissingWeight {
-            node: node.to_owned(),
-            weight: name.to_string(),
-        })?;
+    let stored = stored_weight(graph, node, name)?;
     let mut tensor = convert::to_torch(stored)?;
     if stored.dtype().is_float() {
         tensor = tensor.f_to_kind(convert::kind_of(options.dtype)).at(step)?;
