@@ -331,6 +331,12 @@ fn read_ranks(file: &std::path::Path) -> Outcome<Vec<LayerRank>> {
     Ok(entries.into_iter().map(entry).collect())
 }
 
+/// The number in a text, where it is one that is `allowed`.
+fn number_in(text: &str, allowed: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|&number| allowed(number));
+    number.ok_or_else(|| format!("expected {expected}"))
+}
+
 /// A percentage between 0 and 100.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Percent(f64);
@@ -339,11 +345,12 @@ impl FromStr for Percent {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = text.strip_suffix('%').unwrap_or(text).trim();
-        match number.parse::<f64>() {
-            Ok(percent) if (0.0..100.0).contains(&percent) => Ok(Self(percent)),
-            _ => Err("expected a percentage from 0 to below 100, as 75%".to_owned()),
-        }
+        number_in(
+            text.strip_suffix('%').unwrap_or(text),
+            |percent| (0.0..100.0).contains(&percent),
+            "a percentage from 0 to below 100, as 75%",
+        )
+        .map(Self)
     }
 }
 
@@ -355,11 +362,12 @@ impl FromStr for Factor {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = text.strip_suffix(['x', 'X', '×']).unwrap_or(text).trim();
-        match number.parse::<f64>() {
-            Ok(factor) if factor >= 1.0 && factor.is_finite() => Ok(Self(factor)),
-            _ => Err("expected a factor of at least 1, as 4x".to_owned()),
-        }
+        number_in(
+            text.strip_suffix(['x', 'X', '×']).unwrap_or(text),
+            |factor| factor >= 1.0 && factor.is_finite(),
+            "a factor of at least 1, as 4x",
+        )
+        .map(Self)
     }
 }
 
@@ -376,7 +384,7 @@ impl FromStr for Latency {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || "expected a factor of at least 1, as 3x, or a time, as 10ms".to_owned();
+        let expected = "a factor of at least 1, as 3x, or a time, as 10ms";
         let units = [
             ("ns", 1.0),
             ("us", 1e3),
@@ -385,16 +393,13 @@ impl FromStr for Latency {
             ("s", 1e9),
         ];
         for (unit, nanoseconds) in units {
-            let Some(number) = text.strip_suffix(unit) else {
-                continue;
-            };
-            let time = number.trim().parse::<f64>().map_err(|_| expected())? * nanoseconds;
-            return match time >= 1.0 && time.is_finite() {
-                true => Ok(Self::Within(time as u64)),
-                false => Err(expected()),
-            };
+            if let Some(time) = text.strip_suffix(unit) {
+                let allowed = |time: f64| time * nanoseconds >= 1.0 && time.is_finite();
+                let time = number_in(time, allowed, expected)?;
+                return Ok(Self::Within((time * nanoseconds) as u64));
+            }
         }
-        let Factor(times) = text.parse().map_err(|_| expected())?;
+        let Factor(times) = text.parse().map_err(|_| format!("expected {expected}"))?;
         Ok(Self::Faster(times))
     }
 }
@@ -411,6 +416,7 @@ impl FromStr for Size {
             .find(|c: char| c.is_ascii_alphabetic())
             .unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
+        let expected = "a size, as 900kB or 2MB";
         let unit = match unit.to_ascii_lowercase().as_str() {
             "" | "b" => 1.0,
             "kb" | "k" => 1e3,
@@ -419,12 +425,11 @@ impl FromStr for Size {
             "kib" => 1024.0,
             "mib" => 1024.0 * 1024.0,
             "gib" => 1024.0 * 1024.0 * 1024.0,
-            _ => return Err("expected a size, as 900kB or 2MB".to_owned()),
+            _ => return Err(format!("expected {expected}")),
         };
-        match number.trim().parse::<f64>() {
-            Ok(number) if number > 0.0 && number.is_finite() => Ok(Self((number * unit) as u64)),
-            _ => Err("expected a size, as 900kB or 2MB".to_owned()),
-        }
+        let allowed = |number: f64| number > 0.0 && number.is_finite();
+        let number = number_in(number, allowed, expected)?;
+        Ok(Self((number * unit) as u64))
     }
 }
 
@@ -436,10 +441,12 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<f64>() {
-            Ok(share) if share > 0.0 && share <= 1.0 => Ok(Self(share)),
-            _ => Err("expected a share above 0 and at most 1, as 0.9".to_owned()),
-        }
+        number_in(
+            text,
+            |share| share > 0.0 && share <= 1.0,
+            "a share above 0 and at most 1, as 0.9",
+        )
+        .map(Self)
     }
 }
 
@@ -451,10 +458,12 @@ impl FromStr for MeanSquare {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse::<f64>() {
-            Ok(error) if error > 0.0 && error.is_finite() => Ok(Self(error)),
-            _ => Err("expected a mean squared error above 0, as 0.001".to_owned()),
-        }
+        number_in(
+            text,
+            |error| error > 0.0 && error.is_finite(),
+            "a mean squared error above 0, as 0.001",
+        )
+        .map(Self)
     }
 }
 

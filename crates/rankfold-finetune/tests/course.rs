@@ -124,7 +124,32 @@ impl School {
 
     fn undisturbed(&self) -> Graduate {
         let folder = tempfile::tempdir().unwrap();
-        self.run(folder.path(), &[], |_| ControlFlow::Continue(()))
+        self.stopped_at(&[], folder.path())
+    }
+
+    /// Stopped, as a signal would, at steps counted over stages and attempts, and gone on with to the end.
+    fn stopped_at(&self, stops: &[usize], folder: &Path) -> Graduate {
+        let steps = Cell::new(0);
+        for &stop in stops {
+            let stopped = self.run(folder, &[], |news| {
+                if let News::Event {
+                    event: Event::Step(_),
+                    ..
+                } = news
+                {
+                    steps.set(steps.get() + 1);
+                }
+                match steps.get() >= stop {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            });
+            assert!(
+                matches!(stopped, Err(FinetuneError::Stopped)),
+                "{stopped:?}"
+            );
+        }
+        self.run(folder, &[], |_| ControlFlow::Continue(()))
             .unwrap()
     }
 }
@@ -188,7 +213,6 @@ fn a_course_decomposes_stage_by_stage_and_learns_in_each() {
     assert_eq!(best, least);
 }
 
-/// Stops at a step in all, counted over the stages, as a signal would.
 #[test]
 fn a_course_stopped_anywhere_ends_with_the_same_bits() {
     for method in [Method::ADAMW, Method::SGD] {
@@ -196,29 +220,8 @@ fn a_course_stopped_anywhere_ends_with_the_same_bits() {
         let school = school(Order::Hybrid, recipe);
         let expected = school.undisturbed();
         let folder = tempfile::tempdir().unwrap();
-        let steps = Cell::new(0);
-        for stop in [1, 5, 8, 9, 16, 21, 33, 47] {
-            let stopped = school.run(folder.path(), &[], |news| {
-                if let News::Event {
-                    event: Event::Step(_),
-                    ..
-                } = news
-                {
-                    steps.set(steps.get() + 1);
-                }
-                match steps.get() >= stop {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
-            });
-            assert!(
-                matches!(stopped, Err(FinetuneError::Stopped)),
-                "{stopped:?}"
-            );
-        }
-        let last = school
-            .run(folder.path(), &[], |_| ControlFlow::Continue(()))
-            .unwrap();
+        let stops = [1, 5, 8, 9, 16, 21, 33, 47];
+        let last = school.stopped_at(&stops, folder.path());
         assert!(bits(&last.last) == bits(&expected.last), "{method:?}");
         let (epoch, best) = last.best.unwrap();
         let (expected_epoch, expected_best) = expected.best.unwrap();
@@ -363,31 +366,8 @@ fn zeros_of_kernels_stay_where_that_is_asked_for() {
         assert!(zeros(&expected.last) == before, "{method:?}");
         assert!(bits(&expected.last) != bits(&school.original));
         let folder = tempfile::tempdir().unwrap();
-        let steps = Cell::new(0);
-        for stop in [3, 10, 13] {
-            let stopped = school.run(folder.path(), &[], |news| {
-                if let News::Event {
-                    event: Event::Step(_),
-                    ..
-                } = news
-                {
-                    steps.set(steps.get() + 1);
-                }
-                match steps.get() >= stop {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
-            });
-            assert!(
-                matches!(stopped, Err(FinetuneError::Stopped)),
-                "{stopped:?}"
-            );
-        }
-        let last = school.run(folder.path(), &[], |_| ControlFlow::Continue(()));
-        assert!(
-            bits(&last.unwrap().last) == bits(&expected.last),
-            "{method:?}"
-        );
+        let last = school.stopped_at(&[3, 10, 13], folder.path()).last;
+        assert!(bits(&last) == bits(&expected.last), "{method:?}");
         school.recipe = recipe(false);
         assert!(zeros(&school.undisturbed().last) != before, "{method:?}");
     }

@@ -71,11 +71,13 @@ impl Prune {
             .map(|rule| Thinned::of(graph, rule, school.as_ref()))
             .transpose()?;
         let last = match &thinned {
-            Some(thinned) => thinned.last.as_ref(),
+            Some(thinned) => thinned.pupil.last.as_ref(),
             None => pruned.as_ref().and_then(|pruned| pruned.last.as_ref()),
         };
         let made = Made {
-            graph: thinned.as_ref().map_or(graph, |thinned| &thinned.graph),
+            graph: thinned
+                .as_ref()
+                .map_or(graph, |thinned| &thinned.pupil.graph),
             last,
             steps: account(start, pruned.as_ref(), thinned.as_ref()),
             notes: thinned.iter().map(Thinned::told).collect(),

@@ -74,7 +74,7 @@ pub(crate) fn account(start: &Graph, pruned: Option<&Pruned>, thinned: Option<&T
     }
     if let Some(thinned) = thinned {
         steps.insert("connections".to_owned(), connections(&thinned.zeros));
-        let training = thinned.training.clone();
+        let training = thinned.pupil.training.clone();
         steps.extend(training.map(|training| ("training".to_owned(), training)));
     }
     Value::Object(steps)

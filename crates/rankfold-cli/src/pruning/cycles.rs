@@ -80,7 +80,7 @@ impl Cut {
 }
 
 impl Pupil {
-    fn untaught(graph: Graph) -> Self {
+    pub(super) fn untaught(graph: Graph) -> Self {
         Self {
             graph,
             last: None,
