@@ -37,7 +37,7 @@ lint: libtorch ## Check the format, run clippy and rustdoc, warnings as errors
 
 .PHONY: deny
 deny: ## Check licences, versions and sources of what is depended on
-	@program=$$(scripts/deny.py) && "$$program" --locked check licenses bans sources
+	@program=$$(scripts/tool.py cargo-deny) && "$$program" --locked check licenses bans sources
 
 .PHONY: docs
 docs: libtorch ## Write docs/commands.md anew
