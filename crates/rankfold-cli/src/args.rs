@@ -81,7 +81,8 @@ pub(crate) struct PreparationArgs {
     #[arg(long, value_name = "S,S,S", value_delimiter = ',', requires = "mean")]
     pub(crate) std: Option<Vec<f32>>,
 
-    /// Side to which image folders are resized before the centre is cut out
+    /// Shorter side that images are resized to before the centre is cut out; without it 8/7 of the model's
+    /// input for image folders, and other images keep the size that all of them have
     #[arg(long, value_name = "PIXELS")]
     pub(crate) resize: Option<usize>,
 }

@@ -112,7 +112,7 @@ fn image_size(graph: &Graph, how: &PreparationArgs) -> Outcome<ImageSize> {
         .first()
         .and_then(|&id| graph.fact(id).shape.as_ref());
     let side = input.and_then(|shape| (shape.len() == 4).then(|| shape[3].fixed()).flatten());
-    Ok(match (side, how.resize) {
+    Ok(match (side, how.resize.or(graph.meta().resize)) {
         (Some(crop), Some(resize)) => ImageSize::new(resize, crop)?,
         (Some(crop), None) => ImageSize::for_input(crop)?,
         (None, _) => ImageSize::default(),

@@ -10,7 +10,7 @@ use crate::frame::Framer;
 use crate::mnist::{FASHION_CLASSES, Mnist};
 use crate::rng::Rng;
 use crate::shapes::Shapes;
-use crate::source::{ImageSize, ImageSource};
+use crate::source::{Framed, ImageSize, ImageSource};
 use crate::tensors::TensorFile;
 use crate::{DataError, DataSpec, Split};
 
@@ -81,8 +81,7 @@ impl fmt::Debug for Dataset {
 }
 
 impl Dataset {
-    /// The part of the data set that `split` selects. `size` is what the images of an image folder
-    /// are brought to; other kinds have a size of their own.
+    /// The part of the data set that `split` selects, images brought to `size`.
     pub fn open(spec: &DataSpec, split: &Split, size: ImageSize) -> Result<Self, DataError> {
         let part = split.part();
         let names = |names: &[&str]| Some(names.iter().map(|n| (*n).to_owned()).collect());
@@ -92,13 +91,17 @@ impl Dataset {
                 let inside = ["mnist", "MNIST/raw", "raw"];
                 let set = Mnist::open("mnist", folder, &inside, part)?;
                 let digits = (0..10).map(|d| d.to_string()).collect();
-                (Items::Images(Box::new(set)), Some(10), Some(digits))
+                (
+                    Items::Images(Framed::boxed(set, size)),
+                    Some(10),
+                    Some(digits),
+                )
             }
             DataSpec::FashionMnist(folder) => {
                 let inside = ["fashion-mnist", "FashionMNIST/raw", "raw"];
                 let set = Mnist::open("fashion-mnist", folder, &inside, part)?;
                 (
-                    Items::Images(Box::new(set)),
+                    Items::Images(Framed::boxed(set, size)),
                     Some(10),
                     names(&FASHION_CLASSES),
                 )
@@ -109,7 +112,11 @@ impl Dataset {
                 let mut set = Cifar::open(variant, folder, part)?;
                 let names = set.class_names.take();
                 let classes = set.classes();
-                (Items::Images(Box::new(set)), Some(classes), names)
+                (
+                    Items::Images(Framed::boxed(set, size)),
+                    Some(classes),
+                    names,
+                )
             }
             DataSpec::Images(folder) => {
                 let mut set = Folder::open(folder, part, size)?;
@@ -124,7 +131,7 @@ impl Dataset {
             DataSpec::Shapes { seed } => {
                 let set = Shapes::new(*seed, part);
                 (
-                    Items::Images(Box::new(set)),
+                    Items::Images(Framed::boxed(set, size)),
                     Some(10),
                     names(&Shapes::CLASSES),
                 )

@@ -34,12 +34,12 @@ impl Pixels<'_> {
     }
 }
 
-/// Side lengths in pixels to which images of an image folder are brought before they are batched:
-/// the shorter side is resized (antialiased bilinear), then the centre is cropped, as torchvision's
-/// `Resize` and `CenterCrop` do.
+/// Side lengths in pixels to which images are brought before they are batched: the shorter side is resized
+/// (antialiased bilinear), then the centre is cropped, as torchvision's `Resize` and `CenterCrop` do.
+/// Images that all have one size of their own keep it unless the shorter side is stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ImageSize {
-    resize: usize,
+    resize: Option<usize>,
     crop: usize,
 }
 
@@ -49,18 +49,24 @@ impl ImageSize {
         if crop == 0 || crop > resize || resize > 1 << 14 {
             return Err(DataError::Crop { resize, crop });
         }
-        Ok(Self { resize, crop })
+        Ok(Self {
+            resize: Some(resize),
+            crop,
+        })
     }
 
     /// The usual size for a network whose input is `crop` × `crop`: the shorter side is 8/7 of it
     /// (256 for 224).
     pub fn for_input(crop: usize) -> Result<Self, DataError> {
-        Self::new((crop.saturating_mul(8)).div_ceil(7), crop)
+        let usual = Self { resize: None, crop };
+        Self::new(usual.resize(), crop)?;
+        Ok(usual)
     }
 
     /// The shorter side after resizing.
     pub fn resize(&self) -> usize {
-        self.resize
+        let usual = || self.crop.saturating_mul(8).div_ceil(7);
+        self.resize.unwrap_or_else(usual)
     }
 
     /// The side of the crop.
@@ -73,7 +79,7 @@ impl Default for ImageSize {
     /// ImageNet's: 256, then 224.
     fn default() -> Self {
         Self {
-            resize: 256,
+            resize: None,
             crop: 224,
         }
     }
@@ -87,7 +93,7 @@ pub(crate) trait ImageSource: Send + Sync {
     /// Channels, height and width of an image after [`ImageSource::size`].
     fn shape(&self) -> [usize; 3];
 
-    /// How stored images, which differ in size, are brought to one; none if they already have it.
+    /// How stored images are brought to the size that is asked for; none if they have it.
     fn size(&self) -> Option<ImageSize> {
         None
     }
@@ -105,5 +111,48 @@ pub(crate) trait ImageSource: Send + Sync {
     /// The file of image `index`, where each has its own.
     fn path(&self, _index: usize) -> Option<&std::path::Path> {
         None
+    }
+}
+
+/// Images of one size, brought to another.
+pub(crate) struct Framed<S> {
+    images: S,
+    size: ImageSize,
+}
+
+impl<S: ImageSource + 'static> Framed<S> {
+    /// `images`, brought to `size` where that states more than the network's input.
+    pub(crate) fn boxed(images: S, size: ImageSize) -> Box<dyn ImageSource> {
+        match size.resize {
+            Some(_) => Box::new(Self { images, size }),
+            None => Box::new(images),
+        }
+    }
+}
+
+impl<S: ImageSource> ImageSource for Framed<S> {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        let [channels, ..] = self.images.shape();
+        [channels, self.size.crop, self.size.crop]
+    }
+
+    fn size(&self) -> Option<ImageSize> {
+        Some(self.size)
+    }
+
+    fn label(&self, index: usize) -> i64 {
+        self.images.label(index)
+    }
+
+    fn pixels<'a>(
+        &'a self,
+        index: usize,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Pixels<'a>, DataError> {
+        self.images.pixels(index, scratch)
     }
 }

@@ -2,8 +2,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{open, png};
-use rankfold_data::{Augment, Batch, DataError, Dataset, Loader, LoaderOptions, Normalization};
+use rankfold_data::{
+    Augment, Batch, Crop, DataError, DataSpec, Dataset, ImageSize, Loader, LoaderOptions,
+    Normalization, Split,
+};
 use tempfile::tempdir;
 
 fn train(batch: usize, augment: Augment, seed: u64, workers: usize) -> LoaderOptions {
@@ -55,6 +60,50 @@ fn evaluation_is_in_order_and_whole() {
             f32::from(image.data[i % 1024 * 3 + i / 1024]) / 255.0
         );
     }
+}
+
+/// The middle for use, any window inside the image for training: Çallı's views of CIFAR-10.
+#[test]
+fn images_that_have_a_size_are_cut_where_one_is_stated() {
+    let split: Split = "train[:40]".parse().expect("a split");
+    let spec = DataSpec::Shapes { seed: 0 };
+    let open = |size| Dataset::open(&spec, &split, size).expect("opened");
+    let whole = open(ImageSize::for_input(24).expect("a size"));
+    assert_eq!(whole.inputs()[0].1, [3, 32, 32], "nothing is stated");
+    let cut = open(ImageSize::new(32, 24).expect("a size"));
+    assert_eq!(cut.inputs()[0].1, [3, 24, 24]);
+
+    let bytes = |top: usize, left: usize, item: usize| -> Vec<u8> {
+        let image = whole.image(item).expect("an image").data;
+        let rows = (top..top + 24).flat_map(|y| &image[(y * 32 + left) * 3..][..24 * 3]);
+        rows.copied().collect()
+    };
+    assert_eq!(cut.image(7).expect("an image").data, bytes(4, 4, 7));
+    let crop = Augment {
+        crop: Crop::Padded(4),
+        ..Augment::NONE
+    };
+    let options = LoaderOptions {
+        shuffle: false,
+        ..train(40, crop, 1, 2)
+    };
+    let seen = values(&epoch(&cut, options, 0, 0));
+    let mut places = BTreeSet::new();
+    for (item, planes) in seen.chunks_exact(3 * 24 * 24).enumerate() {
+        let plane = |c: usize| {
+            planes[c * 576..][..576]
+                .iter()
+                .map(|v| (v * 255.0).round() as u8)
+        };
+        let mixed: Vec<u8> = plane(0)
+            .zip(plane(1))
+            .zip(plane(2))
+            .flat_map(|((r, g), b)| [r, g, b])
+            .collect();
+        let own = (0..81).find(|place| bytes(place / 9, place % 9, item) == mixed);
+        places.insert(own.expect("a window inside the image"));
+    }
+    assert!(places.len() > 20, "{places:?}");
 }
 
 #[test]

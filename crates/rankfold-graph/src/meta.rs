@@ -11,6 +11,10 @@ pub struct Meta {
     /// How raw inputs in [0, 1] are normalised, where the model takes images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalization: Option<Normalization>,
+    /// The shorter side that images are brought to before the centre is cut out, where it is another than
+    /// usual for an input of that size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<usize>,
 }
 
 /// `(x − mean) / std`, channel by channel, of inputs in [0, 1].

@@ -26,6 +26,8 @@ pub struct Network {
     /// Inner width of its LightLayers convolutions, where it has them.
     pub k: Option<usize>,
     pub(crate) normalization: fn() -> Normalization,
+    /// The shorter side of images before their centre is cut out, where it is another than usual.
+    pub(crate) resize: Option<usize>,
     /// Beginnings of the names of tensors that checkpoints hold for training alone.
     pub(crate) training_only: &'static [&'static str],
     pub(crate) any_side: bool,
@@ -73,7 +75,10 @@ impl Network {
             network: self.name,
             source: Box::new(source),
         })?;
-        graph.meta_mut().normalization = Some(self.normalization());
+        let meta = graph.meta_mut();
+        meta.normalization = Some(self.normalization());
+        let fits = |&side: &usize| options.input_side.is_none_or(|input| input <= side);
+        meta.resize = self.resize.filter(fits);
         Ok(graph)
     }
 

@@ -9,11 +9,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use rankfold_data::{DataError, DataSpec, Dataset, ImageSize, Split};
 
-/// Opens `spec`'s `split`.
+/// Opens `spec`'s `split`, the images of folders at 8×8.
 pub(crate) fn open(spec: &str, split: &str) -> Result<Dataset, DataError> {
     let spec: DataSpec = spec.parse()?;
     let split: Split = split.parse()?;
-    Dataset::open(&spec, &split, ImageSize::new(8, 8)?)
+    let size = match spec {
+        DataSpec::Images(_) => ImageSize::new(8, 8)?,
+        _ => ImageSize::default(),
+    };
+    Dataset::open(&spec, &split, size)
 }
 
 /// The error of opening `kind:folder`'s test part, for the message and the hint to be looked at.

@@ -24,7 +24,9 @@ const CALLI: Network = Network {
 pub(super) const NETWORKS: &[Network] = &[
     Network {
         name: "calli-small",
-        about: "six pre-activation residual blocks of separable convolutions, for CIFAR-10",
+        about: "six pre-activation residual blocks of separable convolutions, for CIFAR-10 cut to 24×24",
+        input: [3, 24, 24],
+        resize: Some(32),
         build: small,
         ..CALLI
     },

@@ -44,6 +44,7 @@ const IMAGENET: Network = Network {
     last: "fc",
     k: None,
     normalization: Normalization::imagenet,
+    resize: None,
     training_only: &[],
     any_side: true,
     transforms_input: false,
