@@ -68,7 +68,10 @@ class Pt2Command(unittest.TestCase):
             torch.export.unflatten(program)
             program.run_decompositions()
             found = tensors(program.module()(*inputs))
+            for kept, given in zip(program.example_inputs[0], inputs, strict=True):
+                self.assertTrue(torch.equal(kept, given), "the inputs that it was exported with")
             if network:
+                carried += sum(given.numel() for given in inputs)
                 self.assertLess(half.stat().st_size - 4 * carried, 0.6 * (path.stat().st_size - 4 * carried))
                 torch.compiler.reset()
                 compiled = torch.compile(program.module(), backend="aot_eager")
@@ -92,6 +95,27 @@ class Pt2Command(unittest.TestCase):
         extra = {"init_weights": False} if name == "googlenet" else {}
         module = randomize(torchvision.models.get_model(name, weights=None, **extra), 5)
         self.check(name, module, [torch.rand((2, 3, 224, 224), generator=torch.Generator().manual_seed(6))], network=True)
+
+    def test_channels_that_do_nothing_go_and_the_values_after_them_are_smaller(self) -> None:
+        module = nn.Sequential(
+            nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 5),
+        )
+        randomize(module, 7)
+        with torch.no_grad():
+            module[1].weight[4:12] = 0
+            module[1].bias[4:12] = -1
+        images = torch.rand((4, 3, 10, 10), generator=torch.Generator().manual_seed(6))
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            export(module, [images], folder / "model.pt2")
+            save_file({"x": images}, folder / "x.safetensors")
+            call("rankfold", "prune", folder / "model.pt2", "--nodes", "activation-count", "--epochs", "0",
+                 "--data", f"tensors:{folder / 'x.safetensors'}", "--output", folder / "out")
+            program = torch.export.load(folder / "out/model.pt2")
+            widths = {tuple(node.meta["val"].shape[1:]) for node in program.graph.nodes if node.op == "call_function"}
+            self.assertIn((8, 8, 8), widths)
+            self.assertNotIn((16, 8, 8), widths)
+            self.assertLessEqual(distance(run(folder / "out/model.pt2", [images]), [module.eval()(images)]), EQUAL)
 
     def test_a_zoo_network_and_an_onnx_model_become_archives(self) -> None:
         images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(6))

@@ -141,15 +141,17 @@ impl Origin {
         let int8 = codes().filter(|code| matches!(code, Code::Int8(_))).count();
         let books = codes().filter(|code| matches!(code, Code::Book(_))).count();
         let mut lost = Vec::new();
-        if let Self::Onnx(origin) = self
-            && int8 > 0
-            && !origin.has_channel_scales()
-        {
-            lost.push(format!(
+        match self {
+            Self::Onnx(origin) if int8 > 0 && !origin.has_channel_scales() => lost.push(format!(
                 "{int8} weights have 8 bits and are floats in the ONNX file: opset {} has no scale for every \
                  channel; export the source again with opset 13 or newer",
                 origin.opset()
-            ));
+            )),
+            Self::Pt2(_) if int8 > 0 => lost.push(format!(
+                "{int8} weights have 8 bits and are floats in the .pt2 file, which is no smaller for them; the \
+                 safetensors beside it and ONNX files hold the 8 bits"
+            )),
+            Self::Onnx(_) | Self::Pt2(_) => {}
         }
         if books > 0 {
             let extension = self.format().extension();

@@ -26,7 +26,7 @@ pub struct Pt2Origin {
     pub(super) groups: Vec<Group>,
     /// What its in-place ops mean.
     pub(super) in_place: InPlace,
-    /// Other files of the archive.
+    /// Other files of the archive: those of the user, and the inputs that it was exported with.
     pub(super) extra: Vec<(String, Bytes)>,
     pub(super) mapping: Mapping,
 }

@@ -75,7 +75,9 @@ fn open(archive: &Archive, mapping: Mapping) -> Result<(Graph, Pt2Origin), Forma
     let entry = format!("models/{model}.json");
     let mut program = parse(&entry, &archive.read(&entry)?).map_err(failed)?;
     let tensors = payload::read(archive, model)?;
-    let extra = names().filter(|n| n.starts_with("extra/") && !n.ends_with('/'));
+    let samples = format!("data/sample_inputs/{model}.pt");
+    let of_user = |name: &&str| name.starts_with("extra/") && !name.ends_with('/');
+    let extra = names().filter(|name| of_user(name) || *name == samples);
     let extra = extra
         .map(|name| Ok((name.to_owned(), archive.read(name)?)))
         .collect::<Result<_, FormatError>>()?;

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use rankfold_graph::Dim;
 use serde_json::Value;
 
 use super::Writer;
 use crate::pt2::Pt2Fault;
 use crate::pt2::arguments::{Named, output_name, rename, tensor_name};
-use crate::pt2::schema::{FileNode, Program, TensorMeta};
+use crate::pt2::schema::{FileNode, Program, SymInt, TensorMeta, dtype_of};
 use crate::pt2::tensors::meta_of;
 
 impl Writer<'_> {
@@ -58,6 +59,12 @@ impl Writer<'_> {
                 metas.insert(weight.placeholder.clone(), meta);
             }
         }
+        for (id, name) in &self.emitted {
+            let shape = self.graph.value(*id).fact.shape.as_ref();
+            if let (Some(shape), Some(meta)) = (shape, metas.get_mut(name)) {
+                resize(meta, shape);
+            }
+        }
         let module = &mut program.graph_module;
         let names: HashSet<&str> = (self.made.iter().map(String::as_str))
             .chain(module.graph.inputs.iter().filter_map(tensor_name))
@@ -80,6 +87,29 @@ impl Writer<'_> {
         if let Some(ranges) = program.range_constraints.as_object_mut() {
             ranges.append(&mut self.ranges);
         }
+    }
+}
+
+/// Tells of a value the sizes that it has now, where channels were taken out.
+fn resize(meta: &mut TensorMeta, shape: &[Dim]) {
+    let sizes = meta.sizes.iter().zip(shape).map(|(size, dim)| {
+        let now = dim.fixed().map(|now| SymInt::AsInt(now as i64));
+        match (size, now) {
+            (SymInt::AsInt(_), Some(now)) => now,
+            _ => size.clone(),
+        }
+    });
+    let sizes: Vec<SymInt> = sizes.collect();
+    if sizes.len() != shape.len() || sizes == meta.sizes {
+        return;
+    }
+    let dtype = dtype_of(meta.dtype);
+    let anew = dtype.and_then(|dtype| TensorMeta::contiguous(dtype, sizes, meta.device.clone()));
+    if let Some(anew) = anew {
+        *meta = TensorMeta {
+            requires_grad: meta.requires_grad,
+            ..anew
+        };
     }
 }
 

@@ -227,7 +227,7 @@ impl<'a> Writer<'a> {
         }
         let text = json(&|| serde_json::to_vec(&program))?;
         entries.insert(format!("models/{model}.json"), text);
-        // Sample inputs are a pickle: none are written.
+        // Sample inputs are a pickle: those of the origin are carried over unread.
         entries.insert(format!("data/sample_inputs/{model}.pt"), Bytes::new());
         entries.insert("archive_format".to_owned(), Bytes::from_static(b"pt2"));
         entries.insert("archive_version".to_owned(), Bytes::from_static(b"0"));
