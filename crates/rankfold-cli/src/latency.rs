@@ -55,6 +55,9 @@ const TRIES: usize = 8;
 /// The share of the time asked for that is aimed at, so that another measurement keeps it too.
 const ROOM: f64 = 0.96;
 
+/// Aims nearer to each other than this make no other plan worth measuring.
+const CLOSE: f64 = 1.03;
+
 /// How far a measured time may be from what was predicted until it is measured again: something else may
 /// have been running.
 const DOUBTFUL: f64 = 0.25;
@@ -79,6 +82,12 @@ pub(crate) struct Race {
     aim: f64,
     tries: Vec<Value>,
     nearest: Option<f64>,
+    /// The largest plan so far that kept the budget with room, and what it was made for.
+    kept: Option<(f64, Plan)>,
+    /// The least that was aimed at and gave a network that is too slow.
+    too_slow: Option<f64>,
+    /// The time of the fastest plan that kept the budget without the room, and the plan.
+    within: Option<(f64, Plan)>,
 }
 
 /// Both models by the clock.
@@ -133,6 +142,9 @@ impl Race {
             aim: ROOM,
             tries: Vec::new(),
             nearest: None,
+            kept: None,
+            too_slow: None,
+            within: None,
         }))
     }
 
@@ -146,11 +158,11 @@ impl Race {
         };
     }
 
-    /// Whether the network of a plan keeps the budget by the clock; where it does not, the next is to be
-    /// faster.
-    pub(crate) fn accepts(&mut self, plan: &Plan) -> Outcome<bool> {
-        let expected = self.times.predicted(plan).unwrap_or(0) as f64 / self.times.total as f64;
-        let skeleton = skeleton(&self.original, plan)?;
+    /// The plan to take, once it is found: the largest whose network keeps the budget by the clock. None
+    /// where another is to be made, for what is then aimed at.
+    pub(crate) fn judge(&mut self, plan: Plan) -> Outcome<Option<Plan>> {
+        let expected = self.times.predicted(&plan).unwrap_or(0) as f64 / self.times.total as f64;
+        let skeleton = skeleton(&self.original, &plan)?;
         let mut measured = self.measure(&skeleton)?;
         if (measured.share() / expected - 1.0).abs() > DOUBTFUL {
             measured = self.measure(&skeleton)?;
@@ -168,44 +180,86 @@ impl Race {
             "original_ms": 1e3 * before,
         }));
         let said = format!(
-            "{:.3} → {:.3} ms at batch {} (×{:.2})",
+            "measured: {:.3} → {:.3} ms at batch {} (×{:.2}), {:.3} ms predicted",
             1e3 * before,
             1e3 * after,
             self.batch,
-            before / after
+            before / after,
+            1e3 * predicted
         );
-        self.nearest = Some(
-            self.nearest
-                .map_or(after / before, |n| n.min(after / before)),
-        );
-        if after <= wanted * ROOM {
+        let share = after / before;
+        self.nearest = Some(self.nearest.map_or(share, |nearest| nearest.min(share)));
+        let spare = wanted * ROOM / after;
+        let aim = self.aim;
+        if spare >= 1.0 {
+            let again = self.kept.as_ref().is_some_and(|(_, kept)| *kept == plan);
+            self.kept = Some((aim, plan));
+            self.aim = match self.too_slow {
+                Some(slow) => aim.midpoint(slow).min(aim * spare),
+                None => aim * spare,
+            };
+            if again || self.aim < aim * CLOSE || self.tries.len() == TRIES {
+                note(said);
+                return Ok(self.settled());
+            }
             note(format!(
-                "measured: {said}, {:.3} ms predicted",
-                1e3 * predicted
+                "{said}: there is time to spare, a larger model is tried"
             ));
-            return Ok(true);
+            return Ok(None);
         }
-        if self.tries.len() == TRIES {
-            return Err(self.unmet());
+        self.too_slow = Some(aim);
+        if after <= wanted && self.within.as_ref().is_none_or(|(best, _)| after < *best) {
+            self.within = Some((after, plan));
+        }
+        self.aim = match &self.kept {
+            Some((kept, _)) => kept.midpoint(aim),
+            None => aim * spare.clamp(0.5, 0.97),
+        };
+        let close = self
+            .kept
+            .as_ref()
+            .is_some_and(|(kept, _)| self.aim < kept * CLOSE);
+        if close || self.tries.len() == TRIES {
+            note(said);
+            return self.settled().map(Some).ok_or_else(|| self.unmet());
         }
         note(format!(
-            "measured: {said}, {:.3} ms wanted: a faster model is tried",
-            1e3 * wanted * ROOM
+            "{said}, {:.3} wanted and {:.0} % less aimed at, that the next measurement keeps it too: a faster \
+             model is tried",
+            1e3 * wanted,
+            100.0 * (1.0 - ROOM)
         ));
-        self.aim *= (wanted * ROOM / after).clamp(0.5, 0.97);
-        Ok(false)
+        Ok(None)
     }
 
-    /// No plan is fast enough: the nearest that was measured, if there was one.
-    pub(crate) fn refused(&self, failure: Failure) -> Failure {
-        match self.nearest {
-            _ if !failure.is_unmet() => failure,
+    /// The best of the plans that were measured and keep the budget.
+    fn settled(&self) -> Option<Plan> {
+        if let Some((_, plan)) = &self.kept {
+            return Some(plan.clone());
+        }
+        let (seconds, plan) = self.within.as_ref()?;
+        note(format!(
+            "taken is the one of {:.3} ms, which is as fast as was asked and no more",
+            1e3 * seconds
+        ));
+        Some(plan.clone())
+    }
+
+    /// No further plan can be made: the best that was measured, or how near it came.
+    pub(crate) fn refused(&self, failure: Failure) -> Outcome<Plan> {
+        if !failure.is_unmet() {
+            return Err(failure);
+        }
+        if let Some(plan) = self.settled() {
+            return Ok(plan);
+        }
+        Err(match self.nearest {
             Some(_) => self.unmet(),
             None => failure.hint(format!(
                 "the original takes {:.3} ms; ask for less, or let more layers take part (see --only and --skip)",
                 self.times.total as f64 / 1e6
             )),
-        }
+        })
     }
 
     fn unmet(&self) -> Failure {

@@ -24,7 +24,7 @@ pub trait Memo {
 /// How a piece is timed.
 const PIECE: Repeat = Repeat {
     warmup: 2,
-    samples: 7,
+    samples: 15,
     seconds: 0.002,
 };
 

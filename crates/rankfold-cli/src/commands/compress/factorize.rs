@@ -90,23 +90,26 @@ impl Compress {
                 plan,
                 curves,
                 expected,
-            } = match planned {
-                Ok(planned) => planned,
-                Err(failure) => {
-                    let failure = match &race {
-                        Some(race) => race.refused(failure),
-                        None => failure,
-                    };
+            } = match (planned, &mut race) {
+                (Ok(planned), None) => planned,
+                (Ok(planned), Some(race)) => {
+                    known = Some(Arc::from(&planned.curves[..]));
+                    match race.judge(planned.plan)? {
+                        Some(plan) => Planned { plan, ..planned },
+                        None => continue,
+                    }
+                }
+                (Err(failure), Some(race)) => Planned {
+                    plan: race.refused(failure)?,
+                    curves: known.as_deref().unwrap_or_default().to_vec(),
+                    expected: None,
+                },
+                (Err(failure), None) => {
                     search.refused(failure)?;
                     continue;
                 }
             };
             known = (!curves.is_empty()).then(|| Arc::from(&curves[..]));
-            if let Some(race) = &mut race
-                && !race.accepts(&plan)?
-            {
-                continue;
-            }
             let store = out.store(
                 loaded,
                 workshop.changed.then_some(graph),
