@@ -37,7 +37,33 @@ pub(crate) fn statistics_at(
     let bar = progress::bar("calibrating", 1);
     let statistics = probe.statistics(graph, layers);
     bar.finish_and_clear();
-    Ok(statistics?)
+    let statistics = statistics?;
+    if let Some(few) = told_of_few(&statistics) {
+        note(few);
+    }
+    let shrunk = statistics.into_iter();
+    Ok(shrunk.map(|(name, own)| (name, own.shrunk())).collect())
+}
+
+/// That layers saw fewer samples than a sample has numbers, in words.
+fn told_of_few(statistics: &Statistics) -> Option<String> {
+    let few = || {
+        statistics
+            .iter()
+            .filter(|(_, own)| own.samples < own.width())
+    };
+    let (name, own) = few().max_by_key(|(_, own)| own.width() - own.samples)?;
+    let others = match few().count() - 1 {
+        0 => String::new(),
+        1 => ", and one other layer saw too few".to_owned(),
+        n => format!(", and {n} other layers saw too few"),
+    };
+    Some(format!(
+        "few inputs: `{name}` takes {} numbers and saw {} samples{others}; more of them (--calibrate) make \
+         factors that fit new inputs better",
+        own.width(),
+        own.samples
+    ))
 }
 
 /// A plan, with a bar over the layers whose curves are measured.

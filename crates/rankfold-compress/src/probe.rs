@@ -29,6 +29,41 @@ pub struct LayerStatistics {
     pub samples: usize,
 }
 
+impl LayerStatistics {
+    /// Numbers of one sample, in one group.
+    pub fn width(&self) -> usize {
+        self.covariance.first().map_or(0, |own| own.nrows())
+    }
+
+    /// The covariances as far as the samples carry them: drawn towards a multiple of the identity by
+    /// oracle-approximating shrinkage (Chen, Wiesel, Eldar and Hero 2010), so that directions which few
+    /// samples happen not to show are not taken to be free. Many samples leave them as they are.
+    #[must_use]
+    pub fn shrunk(mut self) -> Self {
+        for covariance in &mut self.covariance {
+            shrink(covariance, self.samples);
+        }
+        self
+    }
+}
+
+fn shrink(covariance: &mut Array2<f64>, samples: usize) {
+    let (width, samples) = (covariance.nrows() as f64, samples as f64);
+    let trace = covariance.diag().sum();
+    let squares: f64 = covariance.iter().map(|value| value * value).sum();
+    let apart = squares - trace * trace / width;
+    if width < 2.0 || apart <= 0.0 {
+        return;
+    }
+    let rest = 1.0 - 2.0 / width;
+    let share = (rest * squares + trace * trace) / ((samples + rest) * apart);
+    let share = share.min(1.0);
+    *covariance *= 1.0 - share;
+    covariance
+        .diag_mut()
+        .mapv_inplace(|value| value + share * trace / width);
+}
+
 /// Statistics by node name.
 pub type Statistics = BTreeMap<String, LayerStatistics>;
 
@@ -78,4 +113,41 @@ pub trait Probe {
 
     /// The graph with batch-norm statistics estimated anew on augmented inputs.
     fn recalibrated(&mut self, graph: &Graph) -> Result<Graph, Self::Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    fn seen(covariance: Array2<f64>, samples: usize) -> LayerStatistics {
+        LayerStatistics {
+            mean: vec![Array1::zeros(covariance.nrows())],
+            covariance: vec![covariance],
+            output_metric: None,
+            samples,
+        }
+    }
+
+    /// By hand: ρ = ((1 − 2/3)·tr S² + tr² S) / ((n + 1 − 2/3)·(tr S² − tr² S / 3)).
+    #[test]
+    fn few_samples_draw_covariances_towards_the_identity() {
+        let own = array![[4.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+        let (squares, trace) = (20.0, 6.0);
+        let share = (squares / 3.0 + trace * trace) / ((10.0 + 1.0 / 3.0) * (squares - 12.0));
+        let shrunk = &seen(own.clone(), 10).shrunk().covariance[0];
+        let expected = &own * (1.0 - share) + Array2::<f64>::eye(3) * (share * 2.0);
+        assert!(
+            (shrunk - &expected).iter().all(|d| d.abs() < 1e-12),
+            "{shrunk}"
+        );
+        let sum: f64 = shrunk.diag().sum();
+        assert!((sum - trace).abs() < 1e-12, "the energy stays");
+        let many = &seen(own.clone(), 10_000_000).shrunk().covariance[0];
+        assert!((many - &own).iter().all(|d| d.abs() < 1e-5), "{many}");
+        // One sample tells nothing of directions.
+        let one = &seen(array![[4.0, 0.0], [0.0, 0.0]], 1).shrunk().covariance[0];
+        assert_eq!(one, &array![[2.0, 0.0], [0.0, 2.0]]);
+    }
 }
