@@ -29,7 +29,8 @@ pub(crate) struct BudgetArgs {
     #[command(flatten)]
     swept: SweptArgs,
 
-    /// Forms that layers may take
+    /// Forms that layers may take; by default the first convolution and the last layer have the paper's own
+    /// and all compete in the others
     #[arg(long, value_delimiter = ',', value_name = "FORM,FORM")]
     forms: Vec<Form>,
 
@@ -196,7 +197,7 @@ impl BudgetArgs {
             ..CurveOptions::default()
         };
         if !self.forms.is_empty() {
-            request.forms = self.forms.clone();
+            request.forms = Some(self.forms.clone());
         }
         self.swept.tell(&mut request, graph)?;
         Ok(request)
@@ -345,12 +346,22 @@ impl FromStr for Percent {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        number_in(
-            text.strip_suffix('%').unwrap_or(text),
+        let (number, is_share) = match text.strip_suffix('%') {
+            Some(number) => (number, false),
+            None => (text, text.starts_with("0.")),
+        };
+        let percent = number_in(
+            number,
             |percent| (0.0..100.0).contains(&percent),
             "a percentage from 0 to below 100, as 75%",
-        )
-        .map(Self)
+        )?;
+        match is_share && percent > 0.0 {
+            true => Err(format!(
+                "{text} is less than one percent; expected {text}%, or {}%",
+                100.0 * percent
+            )),
+            false => Ok(Self(percent)),
+        }
     }
 }
 
@@ -506,6 +517,9 @@ mod tests {
         assert_eq!("75%".parse(), Ok(Percent(75.0)));
         assert_eq!("12.5".parse(), Ok(Percent(12.5)));
         assert!("100%".parse::<Percent>().is_err());
+        assert_eq!("0.5%".parse(), Ok(Percent(0.5)));
+        let error = "0.5".parse::<Percent>().unwrap_err();
+        assert!(error.contains("0.5%, or 50%"), "{error}");
         assert_eq!("4x".parse(), Ok(Factor(4.0)));
         assert!("0.5x".parse::<Factor>().is_err());
         assert_eq!("2MB".parse(), Ok(Size(2_000_000)));

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::failure::{Failure, Outcome};
+use crate::output::note;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
@@ -13,6 +14,7 @@ pub(crate) fn listen() {
         if REQUESTED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
+        note("stopping after the step at hand; again, and it ends at once");
     });
     drop(handled);
 }

@@ -162,7 +162,7 @@ fn exported(format: Format, model: &Path, arch: &ArchArgs) -> Outcome<Loaded> {
     check_no_arch(model, arch)?;
     let (mut graph, origin) = format.read(model)?;
     // What exporters write where they are given no name.
-    const NAMELESS: [&str; 4] = ["", "main_graph", "torch_jit", "torch-jit-export"];
+    const NAMELESS: [&str; 5] = ["", "main_graph", "model", "torch_jit", "torch-jit-export"];
     if NAMELESS.contains(&graph.meta().name.as_str())
         && let Some(stem) = model.file_stem()
     {

@@ -54,7 +54,7 @@ mod tests {
     fn planned(graph: &Graph, budget: Budget, forms: &[Form]) -> Vec<LayerPlan> {
         let request = Request {
             align: NonZeroUsize::new(16),
-            forms: forms.to_vec(),
+            forms: Some(forms.to_vec()),
             curves: CurveOptions {
                 ranks: 3,
                 ..CurveOptions::default()

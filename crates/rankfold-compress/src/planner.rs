@@ -35,8 +35,9 @@ pub struct Request {
     pub only: Vec<String>,
     /// Globs of the layers that do not.
     pub skip: Vec<String>,
-    /// Forms that inner layers may take.
-    pub forms: Vec<Form>,
+    /// Forms that layers may take. Without any, inner layers have those of [`Request::FORMS`], and the first
+    /// convolution and the last layer the paper's own.
+    pub forms: Option<Vec<Form>>,
     /// Bytes of a stored number, for budgets in bytes.
     pub element_bytes: u64,
     /// Bytes of the written file that are not weights, for budgets in bytes; estimated by default.
@@ -59,7 +60,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The forms that compete by default.
+    /// The forms that compete in inner layers by default.
     pub const FORMS: [Form; 5] = [
         Form::Cp3,
         Form::Tucker2,
@@ -75,7 +76,7 @@ impl Request {
             select: Select::Auto,
             only: Vec::new(),
             skip: Vec::new(),
-            forms: Self::FORMS.to_vec(),
+            forms: None,
             element_bytes: 4,
             overhead: None,
             curves: CurveOptions::default(),
@@ -110,6 +111,15 @@ impl Request {
             needs: "a sweep",
         });
         evidence.map(Some)
+    }
+
+    /// The forms that compete.
+    pub(crate) fn competition(&self) -> Competition<'_> {
+        match &self.forms {
+            _ if self.select.has_paper_forms() => Competition::Paper,
+            None => Competition::Usual,
+            Some(forms) => Competition::Among(forms),
+        }
     }
 
     /// How long layers take.
@@ -176,11 +186,7 @@ pub fn plan(
             expected: None,
         });
     }
-    let forms = match request.select.has_paper_forms() {
-        true => &[][..],
-        false => &request.forms,
-    };
-    let candidates = candidates(graph, &layers, &taking_part, forms);
+    let candidates = candidates(graph, &layers, &taking_part, request.competition());
     if candidates.is_empty() {
         return Err(CompressError::NothingToDo);
     }
@@ -314,23 +320,37 @@ pub(crate) fn first_conv(layers: &[Layer]) -> Option<usize> {
     (layers[first].in_channels() <= 4).then_some(first)
 }
 
-/// The layers that may change and the forms that each may take: the first convolution and the last
-/// layer have the paper's own, the others those asked for, or the paper's where none are.
+/// Which forms a layer may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Competition<'a> {
+    /// The paper's own.
+    Paper,
+    /// Those of [`Request::FORMS`], and the paper's own for the first convolution and the last layer.
+    Usual,
+    /// These; the paper's own for a first convolution or a last layer that can take none of them.
+    Among(&'a [Form]),
+}
+
+/// The layers that may change and the forms that each may take.
 pub(crate) fn candidates(
     graph: &Graph,
     layers: &[Layer],
     taking_part: &[bool],
-    forms: &[Form],
+    competition: Competition<'_>,
 ) -> Vec<(Layer, Vec<Form>)> {
     let first = first_conv(layers);
     let last = last_layer(graph, layers);
     let chosen = layers.iter().enumerate().filter(|(i, _)| taking_part[*i]);
     chosen
         .map(|(i, layer)| {
-            let own = Some(i) == first || Some(i) == last;
-            let forms = match own || forms.is_empty() {
-                true => vec![paper_form(layer, Some(i) == first)],
-                false => forms.to_vec(),
+            let at_the_end = Some(i) == first || Some(i) == last;
+            let applies = |form: &Form| rule(*form).is_some_and(|rule| rule.applies(layer).is_ok());
+            let forms = match competition {
+                Competition::Usual if !at_the_end => Request::FORMS.to_vec(),
+                Competition::Among(forms) if !at_the_end || forms.iter().any(applies) => {
+                    forms.to_vec()
+                }
+                _ => vec![paper_form(layer, Some(i) == first)],
             };
             (layer.clone(), forms)
         })

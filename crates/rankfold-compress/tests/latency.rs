@@ -48,7 +48,7 @@ fn request(budget: Budget) -> Request {
     };
     Request {
         only: vec!["layer[12].*".to_owned()],
-        forms: vec![Form::Cp3, Form::Channel],
+        forms: Some(vec![Form::Cp3, Form::Channel]),
         curves,
         ..Request::new(budget)
     }

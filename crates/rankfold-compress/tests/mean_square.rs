@@ -8,7 +8,7 @@ use rankfold_zoo::{Options, build};
 
 fn planned(graph: &Graph, most: f64, forms: &[Form]) -> Vec<LayerPlan> {
     let request = Request {
-        forms: forms.to_vec(),
+        forms: Some(forms.to_vec()),
         ..Request::new(Budget::MeanSquare(most))
     };
     let nothing = Statistics::new();

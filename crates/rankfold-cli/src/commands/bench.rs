@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rankfold_compress::{Repeat, Timing, by_turns};
@@ -13,6 +13,7 @@ use rankfold_torch::{
 use serde::Serialize;
 
 use crate::args::{ArchArgs, DeviceArgs};
+use crate::data::fixed_batch;
 use crate::engine::{EngineArg, EngineArgs};
 use crate::exported::Format;
 use crate::failure::{Failure, Kind, Outcome};
@@ -43,8 +44,8 @@ pub(crate) struct Bench {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// Batch sizes
-    #[arg(long, value_delimiter = ',', default_value = "1,8", value_name = "N,N")]
+    /// Batch sizes; 1 and 8 by default, and where a model was exported for one size only, that one
+    #[arg(long, value_delimiter = ',', value_name = "N,N")]
     batch: Vec<NonZeroUsize>,
 
     /// How images lie in memory; auto measures both and takes the faster for each model
@@ -136,15 +137,16 @@ impl Bench {
             models.push((path.display().to_string(), loaded));
         }
         let roof = self.profile.then(|| Roof::measure(device)).transpose()?;
-        let bar = progress::bar("timing", self.batch.len() as u64);
+        let batches = self.batches(&models)?;
+        let bar = progress::bar("timing", batches.len() as u64);
         let mut rows = Vec::new();
         let runtime = self.onnx_runtime(&models)?;
-        for &batch in &self.batch {
+        for batch in batches {
             if self.engine.engine != Some(EngineArg::Onnxruntime) {
-                rows.extend(self.at_batch(&models, batch.into(), device, roof.as_ref())?);
+                rows.extend(self.at_batch(&models, batch, device, roof.as_ref())?);
             }
             if let Some(runtime) = &runtime {
-                rows.extend(runtime.at_batch(batch.into(), self.repeat.into())?);
+                rows.extend(runtime.at_batch(batch, self.repeat.into())?);
             }
             bar.inc(1);
             interrupt::check()?;
@@ -168,6 +170,38 @@ impl Bench {
         match self.json {
             true => say_json(&report),
             false => say(text(&report)),
+        }
+    }
+
+    /// The batch sizes at which all models can run.
+    fn batches(&self, models: &[(String, Loaded)]) -> Outcome<Vec<usize>> {
+        let mut fixed = None;
+        for (name, loaded) in models {
+            let Some(size) = fixed_batch(&loaded.graph) else {
+                continue;
+            };
+            match fixed {
+                Some((_, other)) if other == size => {}
+                None => fixed = Some((name, size)),
+                Some((first, other)) => {
+                    return Err(Failure::usage(format!(
+                        "{first} takes {other} inputs at a time, {name} takes {size}"
+                    ))
+                    .hint("export both for one batch size, or with an open one"));
+                }
+            }
+        }
+        let asked = self.batch.iter().map(|&size| size.get());
+        match fixed {
+            None if self.batch.is_empty() => Ok(vec![1, 8]),
+            None => Ok(asked.collect()),
+            Some((name, size)) => match asked.into_iter().find(|&asked| asked != size) {
+                Some(asked) => Err(Failure::usage(format!(
+                    "{name} was exported for {size} inputs at a time and cannot run {asked}"
+                ))
+                .hint("leave --batch out, or export it with an open batch dimension")),
+                None => Ok(vec![size]),
+            },
         }
     }
 
@@ -313,9 +347,9 @@ impl OnnxModels {
     /// ONNX files as they are; other models are exported first.
     fn load(library: &Library, models: &[(String, Loaded)]) -> Outcome<Self> {
         let session = |(name, loaded): &(String, Loaded)| {
-            let session = match is_onnx(loaded) {
-                true => library.load(Path::new(name)),
-                false => library.load_graph(&loaded.graph, &std::env::temp_dir()),
+            let session = match &loaded.path {
+                Some(path) if is_onnx(loaded) => library.load(path),
+                _ => library.load_graph(&loaded.graph, &std::env::temp_dir()),
             };
             Ok((name.clone(), session?))
         };

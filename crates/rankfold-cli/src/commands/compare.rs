@@ -119,6 +119,8 @@ fn text(comparison: &Comparison) -> String {
     let table = table(&["value", "relative error", "cosine"], &[0], rows.collect());
     let mut lines = vec![table.to_string(), String::new()];
     if let (Some(kl), Some(error)) = (comparison.kl, comparison.kl_se) {
+        // A mean of numbers near zero may come out below it.
+        let kl = if kl < 0.0 { 0.0 } else { kl };
         lines.push(format!(
             "KL divergence of the outputs {kl:.3e} ± {error:.1e}"
         ));

@@ -230,7 +230,7 @@ impl SweepCommand {
             ..GridRequest::default()
         };
         if !self.forms.is_empty() {
-            request.forms = self.forms.clone();
+            request.forms = Some(self.forms.clone());
         }
         let protocol = match self.protocol {
             ProtocolArg::Curves => Protocol::Curves,

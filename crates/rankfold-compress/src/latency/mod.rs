@@ -67,11 +67,7 @@ pub fn timing_grid(graph: &Graph, request: &Request) -> Result<TimingGrid, Compr
     let step = request.align.map_or(STEP, NonZeroUsize::get);
     let layers = Layer::all(graph);
     let chosen = taking_part(&layers, &request.only, &request.skip)?;
-    let forms = match request.select.has_paper_forms() {
-        true => &[][..],
-        false => &request.forms,
-    };
-    let candidates = candidates(graph, &layers, &chosen, forms);
+    let candidates = candidates(graph, &layers, &chosen, request.competition());
     let timed = candidates.into_iter().map(|(layer, forms)| {
         let timed = |&form: &Form| {
             let rule = rule(form).filter(|rule| rule.applies(&layer).is_ok())?;

@@ -8,7 +8,7 @@ use crate::curves::rank_scales;
 use crate::error::{CompressError, Refusal};
 use crate::form::{Form, Rank};
 use crate::layer::Layer;
-use crate::planner::{Request, candidates, first_conv, taking_part};
+use crate::planner::{Competition, candidates, first_conv, taking_part};
 use crate::rules::{Rule, rule};
 use crate::select::paper_form;
 
@@ -19,8 +19,8 @@ pub struct GridRequest {
     pub only: Vec<String>,
     /// Globs of the layers that do not.
     pub skip: Vec<String>,
-    /// Forms that inner layers may take.
-    pub forms: Vec<Form>,
+    /// Forms that layers may take; those that compete by default where there are none.
+    pub forms: Option<Vec<Form>>,
     /// Ranks of every form.
     pub ranks: usize,
     /// The one rank of the paper's form instead.
@@ -32,7 +32,7 @@ impl Default for GridRequest {
         Self {
             only: Vec::new(),
             skip: Vec::new(),
-            forms: Request::FORMS.to_vec(),
+            forms: None,
             ranks: 4,
             probe: None,
         }
@@ -48,7 +48,11 @@ pub fn grid(graph: &Graph, request: &GridRequest) -> Result<Vec<SweptLayer>, Com
     let layers = Layer::all(graph);
     let chosen = taking_part(&layers, &request.only, &request.skip)?;
     let swept = match request.probe {
-        None => candidates(graph, &layers, &chosen, &request.forms),
+        None => {
+            let forms = request.forms.as_deref();
+            let competition = forms.map_or(Competition::Usual, Competition::Among);
+            candidates(graph, &layers, &chosen, competition)
+        }
         Some(_) => {
             let first = first_conv(&layers);
             let places = layers.iter().enumerate().filter(|(i, _)| chosen[*i]);
