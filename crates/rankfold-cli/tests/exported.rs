@@ -180,6 +180,15 @@ fn a_model_of_one_batch_size_gets_full_batches() {
         said.contains("takes 2 inputs at a time; 1 of 5 are left out"),
         "{said}"
     );
+    let (table, _) = succeeds(
+        &["bench", "convs11.onnx", "out", "--repeat", "1", "--json"],
+        at,
+    );
+    let table: serde_json::Value = serde_json::from_str(&table).unwrap();
+    let rows = table["rows"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["batch"] == 2), "{table}");
+    let one = ["bench", "convs11.onnx", "--batch", "1"];
+    refused(&one, at, 2, &["exported for 2 inputs at a time", "--batch"]);
     let few = compress("tensors:5.safetensors", "few");
     refused(
         &few,
