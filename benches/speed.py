@@ -70,7 +70,7 @@ def case(binary, folder, name, network, budget, batches, targets):
     if call([binary, "compress", dense, *budget, "-o", out, "--force"]) is None:
         return []
     latency = json.loads((out / "report.json").read_text())["adjustments"].get("latency", {})
-    accepted = latency.get("tries", [{}])[-1]
+    accepted = next((one for one in latency.get("tries", []) if one.get("taken")), {})
     batch = ",".join(map(str, batches))
     bench = json.loads(call([binary, "bench", dense, out, "--batch", batch, "--fresh", "--json"]))
     rows = []

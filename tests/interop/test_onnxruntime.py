@@ -47,7 +47,8 @@ class OnnxRuntime(unittest.TestCase):
         report = json.loads((out / "report.json").read_text())
         latency = report["adjustments"]["latency"]
         self.assertEqual(latency["engine"], "onnxruntime")
-        self.assertLess(latency["tries"][-1]["measured_ms"], latency["tries"][-1]["original_ms"] / 1.2)
+        [taken] = [one for one in latency["tries"] if one.get("taken")]
+        self.assertLess(taken["measured_ms"], taken["original_ms"] / 1.2)
         ranks = [layer["rank"] for layer in report["layers"] if layer["form"] == "cp3"]
         self.assertTrue(ranks and all(rank % 16 == 0 for rank in ranks), ranks)
 

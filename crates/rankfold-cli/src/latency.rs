@@ -83,11 +83,19 @@ pub(crate) struct Race {
     tries: Vec<Value>,
     nearest: Option<f64>,
     /// The largest plan so far that kept the budget with room, and what it was made for.
-    kept: Option<(f64, Plan)>,
+    kept: Option<(f64, Tried)>,
     /// The least that was aimed at and gave a network that is too slow.
     too_slow: Option<f64>,
     /// The time of the fastest plan that kept the budget without the room, and the plan.
-    within: Option<(f64, Plan)>,
+    within: Option<(f64, Tried)>,
+}
+
+/// A plan whose network was measured.
+#[derive(Debug)]
+struct Tried {
+    plan: Plan,
+    /// Its place among the tries.
+    place: usize,
 }
 
 /// Both models by the clock.
@@ -152,6 +160,8 @@ impl Race {
     pub(crate) fn tell(&self, request: &mut Request) {
         let limit = self.limit.of(self.times.total) as f64 * self.aim;
         request.times = Some(self.times.clone());
+        // What is predicted may be too much: before anything is refused, the clock is asked once.
+        request.or_nearest = self.nearest.is_none();
         request.budget = Budget::Within {
             resource: Resource::Time,
             limit: Limit::AtMost(limit as u64),
@@ -161,7 +171,12 @@ impl Race {
     /// The plan to take, once it is found: the largest whose network keeps the budget by the clock. None
     /// where another is to be made, for what is then aimed at.
     pub(crate) fn judge(&mut self, plan: Plan) -> Outcome<Option<Plan>> {
-        let expected = self.times.predicted(&plan).unwrap_or(0) as f64 / self.times.total as f64;
+        let predicted = self.times.predicted(&plan).unwrap_or(0) as f64;
+        let expected = predicted / self.times.total as f64;
+        // More than was aimed at where nothing smaller could be planned.
+        let aim = self
+            .aim
+            .max(predicted / self.limit.of(self.times.total) as f64);
         let skeleton = skeleton(&self.original, &plan)?;
         let mut measured = self.measure(&skeleton)?;
         if (measured.share() / expected - 1.0).abs() > DOUBTFUL {
@@ -190,10 +205,12 @@ impl Race {
         let share = after / before;
         self.nearest = Some(self.nearest.map_or(share, |nearest| nearest.min(share)));
         let spare = wanted * ROOM / after;
-        let aim = self.aim;
+        let place = self.tries.len() - 1;
+        let tried = Tried { plan, place };
         if spare >= 1.0 {
-            let again = self.kept.as_ref().is_some_and(|(_, kept)| *kept == plan);
-            self.kept = Some((aim, plan));
+            let kept = self.kept.as_ref();
+            let again = kept.is_some_and(|(_, kept)| kept.plan == tried.plan);
+            self.kept = Some((aim, tried));
             self.aim = match self.too_slow {
                 Some(slow) => aim.midpoint(slow).min(aim * spare),
                 None => aim * spare,
@@ -209,7 +226,7 @@ impl Race {
         }
         self.too_slow = Some(aim);
         if after <= wanted && self.within.as_ref().is_none_or(|(best, _)| after < *best) {
-            self.within = Some((after, plan));
+            self.within = Some((after, tried));
         }
         self.aim = match &self.kept {
             Some((kept, _)) => kept.midpoint(aim),
@@ -233,20 +250,24 @@ impl Race {
     }
 
     /// The best of the plans that were measured and keep the budget.
-    fn settled(&self) -> Option<Plan> {
-        if let Some((_, plan)) = &self.kept {
-            return Some(plan.clone());
-        }
-        let (seconds, plan) = self.within.as_ref()?;
-        note(format!(
-            "taken is the one of {:.3} ms, which is as fast as was asked and no more",
-            1e3 * seconds
-        ));
-        Some(plan.clone())
+    fn settled(&mut self) -> Option<Plan> {
+        let Tried { plan, place } = match (self.kept.take(), self.within.take()) {
+            (Some((_, kept)), _) => kept,
+            (None, within) => {
+                let (seconds, within) = within?;
+                note(format!(
+                    "taken is the one of {:.3} ms, which is as fast as was asked and no more",
+                    1e3 * seconds
+                ));
+                within
+            }
+        };
+        self.tries[place]["taken"] = json!(true);
+        Some(plan)
     }
 
     /// No further plan can be made: the best that was measured, or how near it came.
-    pub(crate) fn refused(&self, failure: Failure) -> Outcome<Plan> {
+    pub(crate) fn refused(&mut self, failure: Failure) -> Outcome<Plan> {
         if !failure.is_unmet() {
             return Err(failure);
         }

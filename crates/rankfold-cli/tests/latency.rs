@@ -56,8 +56,8 @@ fn a_faster_model_is_measured_before_it_is_claimed() {
     let report = json_file(&at.join("out/report.json"));
     let latency = &report["adjustments"]["latency"];
     let tries = latency["tries"].as_array().unwrap();
-    let last = tries.last().unwrap();
-    let number = |name: &str| last[name].as_f64().unwrap();
+    let taken = tries.iter().find(|one| one["taken"] == true).unwrap();
+    let number = |name: &str| taken[name].as_f64().unwrap();
     assert!(number("measured_ms") <= number("original_ms") / 1.2);
     assert_eq!(latency["batch"], 16);
     assert!(report["after"]["macs"].as_u64() < report["before"]["macs"].as_u64());
@@ -100,7 +100,12 @@ fn what_no_machine_can_do_is_refused_with_the_nearest() {
     for wanted in ["500x", "1us"] {
         let own = ["compress", &shipped, "--latency", wanted, "-o", "out"];
         let arguments = [&own[..], &FASTER[..]].concat();
-        refused(&arguments, at, 5, &["cannot be met", "ms"]);
+        refused(
+            &arguments,
+            at,
+            5,
+            &["no model was found", "of the original's time"],
+        );
     }
     for wrong in ["fast", "0.5x", "0ms"] {
         let own = ["compress", &shipped, "--latency", wrong, "-o", "out"];

@@ -53,6 +53,8 @@ pub struct Request {
     pub known: Option<Arc<[LayerCurves]>>,
     /// How long layers take, for budgets of time.
     pub times: Option<Arc<Timetable>>,
+    /// Whether a limit that cannot be met gives the plan that comes nearest to it in place of an error.
+    pub or_nearest: bool,
     /// What each layer alone loses, where the selection asks for it and it is not the sweep that tells.
     pub losses: Option<Vec<(String, f64)>>,
     /// The request in words, for the record.
@@ -84,6 +86,7 @@ impl Request {
             evidence: None,
             known: None,
             times: None,
+            or_nearest: false,
             losses: None,
             words: String::new(),
         }
@@ -237,8 +240,21 @@ pub fn plan(
             .map(|c| at_mean_square(graph, c, *most))
             .collect::<Result<_, _>>()?,
         Budget::Within { resource, limit } => {
-            let allowance = allowance(graph, &candidates, *resource, *limit, request);
-            select(offered, request, allowance?)?
+            let within = |limit| {
+                let allowance = allowance(graph, &candidates, *resource, limit, request)?;
+                select(offered, request, allowance)
+            };
+            let mut chosen = within(*limit);
+            // First without the layers, where the rest alone is too much, then with the least of each.
+            for _ in 0..2 {
+                match chosen {
+                    Err(CompressError::Budget { nearest, .. }) if request.or_nearest => {
+                        chosen = within(Limit::AtMost(nearest));
+                    }
+                    _ => break,
+                }
+            }
+            chosen?
         }
         Budget::MaxDrop(drop) => smallest(&curves, request, |answer| Some(answer.drop? <= *drop))?,
         Budget::MaxDivergence(most) => {
