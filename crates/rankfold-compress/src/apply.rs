@@ -11,7 +11,7 @@ use crate::form::{Form, Rank};
 use crate::layer::{Kind, Layer};
 use crate::plan::{LayerPlan, Plan, find};
 use crate::probe::{LayerStatistics, Statistics};
-use crate::rules::{Context, Distance, Kernels, Rule, distance, mean_shift, rule};
+use crate::rules::{Context, Distance, Kernels, Original, Rule, mean_shift, rule};
 
 /// Keeps finished factors, so that interrupted work goes on where it stopped.
 pub trait FactorStore: Sync {
@@ -166,7 +166,7 @@ pub(crate) fn decomposed(
     let approximation = rule.reconstruct(layer, &kernels);
     let shift = |statistics: &LayerStatistics| mean_shift(kernel, &approximation, statistics);
     Decomposed {
-        distance: distance(kernel, &approximation, statistics),
+        distance: Original::new(kernel, statistics, Threads::default()).distance(&approximation),
         shift: statistics.map(shift),
         stages: rule.outline(layer, rank).into_iter().zip(kernels).collect(),
     }

@@ -11,7 +11,7 @@ use crate::error::{CompressError, Refusal};
 use crate::form::{Form, Rank};
 use crate::layer::Layer;
 use crate::probe::Statistics;
-use crate::rules::{Context, Distance, Kernels, RULES, Rule, as_matrix, distance};
+use crate::rules::{Context, Distance, Kernels, Original, RULES, Rule, as_matrix, failed};
 use crate::sweep::Answer;
 
 /// A layer in one form at one rank: what it costs and what it loses.
@@ -241,11 +241,12 @@ fn distances(
         return Ok(errors.into_iter().map(distance).collect());
     }
     let factors = rule.factors(layer, kernel, ranks, context)?;
+    let original = Original::new(kernel, context.statistics, context.threads);
     let measure = |kernels: &Kernels| {
-        let approximation = rule.reconstruct(layer, kernels);
-        distance(kernel, &approximation, context.statistics)
+        context.control.check().map_err(failed(layer))?;
+        Ok(original.distance(&rule.reconstruct(layer, kernels)))
     };
-    Ok(factors.iter().map(measure).collect())
+    factors.iter().map(measure).collect()
 }
 
 /// Every rank from the floor to the last that has fewer parameters or fewer multiply-accumulates than the layer.

@@ -60,7 +60,7 @@ pub use prune::{
 };
 pub use quantize::{Observed, Quantized, RangeRule, Try, quantize, quantize_weights};
 pub use reconstruct::reconstruct;
-pub use rules::{Context, Distance, Kernels, RULES, Rule, distance, rule};
+pub use rules::{Context, Distance, Kernels, RULES, Rule, rule};
 pub use select::Select;
 pub use sweep::{
     Answer, Baseline, Calibrated, Cell, Changed, Evidence, GridRequest, Judge, Protocol,

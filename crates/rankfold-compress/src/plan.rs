@@ -94,7 +94,7 @@ impl Plan {
         format!(
             "# Per layer a form (keep, svd, channel, spatial, tucker2, cp2, cp3, cp4) and a rank.\n\
              # Edit them and apply the result with `rankfold compress MODEL --plan FILE`;\n\
-             # the predicted numbers are informative and recomputed.\n\n{body}"
+             # the predicted numbers are informative and recomputed; parameters are those of kernels, without biases.\n\n{body}"
         )
     }
 

@@ -120,8 +120,7 @@ impl Request {
     pub(crate) fn competition(&self) -> Competition<'_> {
         match &self.forms {
             _ if self.select.has_paper_forms() => Competition::Paper,
-            None => Competition::Usual,
-            Some(forms) => Competition::Among(forms),
+            forms => Competition::of(forms.as_deref()),
         }
     }
 
@@ -345,6 +344,13 @@ pub(crate) enum Competition<'a> {
     Usual,
     /// These; the paper's own for a first convolution or a last layer that can take none of them.
     Among(&'a [Form]),
+}
+
+impl<'a> Competition<'a> {
+    /// Among the forms that were asked for, if any were.
+    pub(crate) fn of(forms: Option<&'a [Form]>) -> Self {
+        forms.map_or(Self::Usual, Self::Among)
+    }
 }
 
 /// The layers that may change and the forms that each may take.

@@ -154,12 +154,8 @@ fn split_inner<T: Scalar>(
     }
 }
 
-/// A·B.
-pub(crate) fn dot<T: Scalar>(
-    a: ArrayView2<'_, T>,
-    b: ArrayView2<'_, T>,
-    threads: Threads,
-) -> Array2<T> {
+/// A·B. The bits are the same for every [`Threads`].
+pub fn dot<T: Scalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, threads: Threads) -> Array2<T> {
     let mut c = Array2::zeros((a.nrows(), b.ncols()));
     gemm(T::one(), a, b, false, c.view_mut(), threads);
     c

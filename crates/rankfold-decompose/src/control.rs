@@ -49,7 +49,7 @@ impl<'a> Control<'a> {
     }
 
     /// Fails if the caller has cancelled.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         match self.cancel {
             Some(flag) if flag.load(Ordering::Relaxed) => Err(DecomposeError::Cancelled),
             _ => Ok(()),

@@ -45,6 +45,7 @@ mod svd;
 mod testing;
 mod threads;
 
+pub use blas::dot;
 pub use control::{Control, Progress};
 pub use conv::{
     ChannelFactors, ConvOptions, LinearFactors, SpatialFactors, Tucker2Factors, Tucker2Rank,

@@ -103,7 +103,9 @@ impl Cp {
         covariance: &InputCovariance,
         context: &Context<'_>,
     ) -> Result<Vec<CpWeights<f32>>, DecomposeError> {
-        let refined = self.axes == CpForm::ThreeWay && context.refinement > 0;
+        let of_one = refinement_work(layer, largest(ranks));
+        let sweeps = context.sweeps(of_one, 0, context.refinement);
+        let refined = self.axes == CpForm::ThreeWay && sweeps > 0;
         let mut options = self.options(layer, largest(ranks), context);
         if let (true, CpMethod::Als(als)) = (refined, &mut options.method) {
             als.max_sweeps = als.max_sweeps.min(SWEEPS_BEFORE_REFINEMENT);
@@ -115,7 +117,7 @@ impl Cp {
         }
         let metric = context.statistics.and_then(output_metric);
         let options = Refine {
-            sweeps: context.refinement,
+            sweeps,
             threads: context.threads,
             ..Refine::default()
         };
@@ -146,6 +148,20 @@ fn sweep_work(layer: &Layer, rank: usize) -> f64 {
     let products = 2.0 * outputs * inputs * taps * rank;
     let equations = rank * rank * (rank + 2.0 * (outputs + inputs + taps));
     groups as f64 * (products + equations)
+}
+
+/// Multiplications of one sweep of refinement: products of the covariance with the terms, for each of the
+/// steps towards the input factor too, and the system of the taps.
+fn refinement_work(layer: &Layer, rank: usize) -> f64 {
+    let groups = layer.geometry.groups;
+    let [outputs, inputs, height, width] = layer.shape;
+    let (outputs, rank) = ((outputs / groups) as f64, (rank / groups) as f64);
+    let taps = (height * width) as f64;
+    let patch = inputs as f64 * taps;
+    let steps = Refine::default().steps as f64;
+    let products = (outputs + rank * (steps + 1.0)) * patch * patch;
+    let system = (rank * taps).powi(3) / 3.0;
+    groups as f64 * (products + system)
 }
 
 /// The output metric in units of its mean diagonal, with a share of the identity.

@@ -11,7 +11,7 @@ pub(crate) use cp::{output_metric, refitted};
 
 use ndarray::{Array1, Array2, Array4};
 use rankfold_decompose::{
-    Control, ConvOptions, DecomposeError, InputCovariance, SvdOptions, Threads,
+    Control, ConvOptions, DecomposeError, InputCovariance, SvdOptions, Threads, dot,
 };
 
 use crate::cost::{LayerCost, StageOutline, chain_cost};
@@ -93,7 +93,7 @@ impl Context<'_> {
 }
 
 /// Names the layer in which a decomposition failed.
-fn failed(layer: &Layer) -> impl Fn(DecomposeError) -> CompressError + '_ {
+pub(crate) fn failed(layer: &Layer) -> impl Fn(DecomposeError) -> CompressError + '_ {
     |source| CompressError::Decompose {
         layer: layer.name.clone(),
         source,
@@ -185,51 +185,75 @@ pub struct Distance {
     pub damage: Option<f64>,
 }
 
-/// Measures the distance of two kernels [T, S / groups, Dh, Dw] with what the statistics allow.
-pub fn distance(
-    kernel: &Array4<f32>,
-    approximation: &Array4<f32>,
-    statistics: Option<&LayerStatistics>,
-) -> Distance {
-    let ratio = |part: f64, of: f64| {
-        if of > 0.0 {
-            (part / of).max(0.0).sqrt()
-        } else {
-            0.0
-        }
-    };
-    let (mut missed, mut whole) = (0.0, 0.0);
-    for (&w, &v) in kernel.iter().zip(approximation) {
-        let (w, v) = (f64::from(w), f64::from(v));
-        missed += (w - v) * (w - v);
-        whole += w * w;
+/// A kernel [T, S / groups, Dh, Dw] that approximations are measured against, with what the statistics allow.
+pub(crate) struct Original<'a> {
+    kernel: &'a Array4<f32>,
+    statistics: Option<&'a LayerStatistics>,
+    /// The energy of the layer's response, where there are statistics.
+    energy: f64,
+    threads: Threads,
+}
+
+impl<'a> Original<'a> {
+    pub(crate) fn new(
+        kernel: &'a Array4<f32>,
+        statistics: Option<&'a LayerStatistics>,
+        threads: Threads,
+    ) -> Self {
+        let mut original = Self {
+            kernel,
+            statistics,
+            energy: 0.0,
+            threads,
+        };
+        original.energy = original.response(&kernel.mapv(f64::from)).0;
+        original
     }
-    let mut result = Distance {
-        weight: ratio(missed, whole),
-        response: None,
-        damage: None,
-    };
-    let Some(statistics) = statistics else {
-        return result;
-    };
-    let difference = (kernel - approximation).mapv(f64::from);
-    let whole = kernel.mapv(f64::from);
-    let (mut error, mut energy, mut damage) = (0.0, 0.0, 0.0);
-    for (group, covariance) in statistics.covariance.iter().enumerate() {
-        let rows = group_rows(kernel.dim().0, statistics.covariance.len(), group);
-        let part = |array: &Array4<f64>| as_matrix(array).slice_move(ndarray::s![rows.clone(), ..]);
-        let (difference, whole) = (part(&difference), part(&whole));
-        let response = difference.dot(covariance);
-        error += (&response * &difference).sum();
-        energy += (&whole.dot(covariance) * &whole).sum();
-        if let Some(metric) = &statistics.output_metric {
-            let metric = metric.slice(ndarray::s![rows.clone(), rows.clone()]);
-            damage += (&metric.dot(&response) * &difference).sum();
+
+    /// tr[D C Dᵀ] and, where the outputs have a metric, tr[G D C Dᵀ].
+    fn response(&self, difference: &Array4<f64>) -> (f64, f64) {
+        let (mut error, mut damage) = (0.0, 0.0);
+        let Some(statistics) = self.statistics else {
+            return (error, damage);
+        };
+        let groups = statistics.covariance.len();
+        let difference = as_matrix(difference);
+        for (group, covariance) in statistics.covariance.iter().enumerate() {
+            let rows = group_rows(difference.nrows(), groups, group);
+            let own = difference.slice(ndarray::s![rows.clone(), ..]);
+            let response = dot(own, covariance.view(), self.threads);
+            error += (&response * &own).sum();
+            if let Some(metric) = &statistics.output_metric {
+                let metric = metric.slice(ndarray::s![rows.clone(), rows.clone()]);
+                damage += (&dot(metric, response.view(), self.threads) * &own).sum();
+            }
+        }
+        (error, damage)
+    }
+
+    /// How far an approximation is from it.
+    pub(crate) fn distance(&self, approximation: &Array4<f32>) -> Distance {
+        let ratio = |part: f64, of: f64| {
+            if of > 0.0 {
+                (part / of).max(0.0).sqrt()
+            } else {
+                0.0
+            }
+        };
+        let (mut missed, mut whole) = (0.0, 0.0);
+        for (&w, &v) in self.kernel.iter().zip(approximation) {
+            let (w, v) = (f64::from(w), f64::from(v));
+            missed += (w - v) * (w - v);
+            whole += w * w;
+        }
+        let (error, damage) = self.response(&(self.kernel - approximation).mapv(f64::from));
+        let metric = self.statistics.and_then(|own| own.output_metric.as_ref());
+        Distance {
+            weight: ratio(missed, whole),
+            response: self.statistics.map(|_| ratio(error, self.energy)),
+            damage: metric.map(|_| damage.max(0.0)),
         }
     }
-    result.response = Some(ratio(error, energy));
-    result.damage = statistics.output_metric.as_ref().map(|_| damage.max(0.0));
-    result
 }
 
 /// The rows of a T-row matrix that belong to a group.

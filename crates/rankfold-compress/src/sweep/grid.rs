@@ -49,8 +49,7 @@ pub fn grid(graph: &Graph, request: &GridRequest) -> Result<Vec<SweptLayer>, Com
     let chosen = taking_part(&layers, &request.only, &request.skip)?;
     let swept = match request.probe {
         None => {
-            let forms = request.forms.as_deref();
-            let competition = forms.map_or(Competition::Usual, Competition::Among);
+            let competition = Competition::of(request.forms.as_deref());
             candidates(graph, &layers, &chosen, competition)
         }
         Some(_) => {
