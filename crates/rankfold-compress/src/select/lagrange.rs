@@ -14,17 +14,16 @@ pub(super) fn least_loss(
     allowance: Allowance,
     loss: impl Fn(&Point) -> f64,
 ) -> Result<Vec<Point>, CompressError> {
-    let hulls: Vec<Vec<Vertex>> = curves
-        .iter()
-        .map(|layer| {
-            let vertex = |(index, point): (usize, &Point)| Vertex {
-                cost: allowance.count(point),
-                loss: loss(point),
-                index,
-            };
-            lower_hull(layer.points.iter().enumerate().map(vertex).collect())
-        })
-        .collect();
+    let vertices = |layer: &LayerCurves| -> Vec<Vertex> {
+        let vertex = |(index, point): (usize, &Point)| Vertex {
+            cost: allowance.count(point),
+            loss: loss(point),
+            index,
+        };
+        layer.points.iter().enumerate().map(vertex).collect()
+    };
+    let all: Vec<Vec<Vertex>> = curves.iter().map(vertices).collect();
+    let hulls: Vec<Vec<Vertex>> = all.iter().cloned().map(lower_hull).collect();
     let total = |choice: &[usize]| -> u64 {
         let costs = hulls.iter().zip(choice).map(|(hull, &i)| hull[i].cost);
         costs.sum()
@@ -57,36 +56,65 @@ pub(super) fn least_loss(
         }
     }
     let left = allowance.limit - total(&choice);
-    fill(&hulls, &mut choice, left);
-    let point =
-        |(layer, (hull, &i)): (&LayerCurves, (&Vec<Vertex>, &usize))| layer.points[hull[i].index];
-    Ok(curves
+    let mut taken: Vec<Vertex> = hulls
         .iter()
-        .zip(hulls.iter().zip(&choice))
-        .map(point)
+        .zip(&choice)
+        .map(|(hull, &i)| hull[i])
+        .collect();
+    fill(&all, &mut taken, left);
+    let points = curves.iter().zip(&taken);
+    Ok(points
+        .map(|(layer, vertex)| layer.points[vertex.index])
         .collect())
 }
 
-/// Spends what is left on the affordable step that lowers the loss most for its cost.
-fn fill(hulls: &[Vec<Vertex>], choice: &mut [usize], mut left: u64) {
+/// Spends what is left on the affordable step that lowers the loss most for its cost, to any point of a
+/// layer: where there are few layers, what lies between two vertices of a hull is much.
+fn fill(all: &[Vec<Vertex>], taken: &mut [Vertex], mut left: u64) {
     loop {
-        let steps = hulls.iter().enumerate().flat_map(|(layer, hull)| {
-            let at = hull[choice[layer]];
-            let affordable =
-                move |(_, v): &(usize, &Vertex)| v.cost > at.cost && v.cost - at.cost <= left;
-            let rate = move |(i, v): (usize, &Vertex)| {
-                let cost = v.cost - at.cost;
-                ((at.loss - v.loss) / cost as f64, layer, i, cost)
-            };
-            hull.iter().enumerate().filter(affordable).map(rate)
-        });
-        let Some((rate, layer, vertex, cost)) = steps.max_by(|a, b| a.0.total_cmp(&b.0)) else {
+        let steps = all
+            .iter()
+            .zip(&*taken)
+            .enumerate()
+            .flat_map(|(layer, (points, &at))| {
+                let affordable = move |v: &&Vertex| v.cost > at.cost && v.cost - at.cost <= left;
+                let rate =
+                    move |v: &Vertex| ((at.loss - v.loss) / (v.cost - at.cost) as f64, layer, *v);
+                points.iter().filter(affordable).map(rate)
+            });
+        let Some((rate, layer, vertex)) = steps.max_by(|a, b| a.0.total_cmp(&b.0)) else {
             return;
         };
         if rate <= 0.0 {
             return;
         }
-        choice[layer] = vertex;
-        left -= cost;
+        left -= vertex.cost - taken[layer].cost;
+        taken[layer] = vertex;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_buys_points_above_the_hull() {
+        let vertex = |(index, &(cost, loss)): (usize, &(u64, f64))| Vertex { cost, loss, index };
+        let layer = |points: &[(u64, f64)]| points.iter().enumerate().map(vertex).collect();
+        let all: [Vec<Vertex>; 2] = [
+            layer(&[(4, 3.5), (7, 3.6), (8, 3.0), (20, 0.0)]),
+            layer(&[(3, 1.0), (5, 0.8)]),
+        ];
+        for (left, expected) in [
+            (0, [0, 0]),
+            (1, [0, 0]),
+            (3, [0, 1]),
+            (5, [2, 0]),
+            (6, [2, 1]),
+        ] {
+            let mut taken = [all[0][0], all[1][0]];
+            fill(&all, &mut taken, left);
+            assert_eq!(taken.map(|vertex| vertex.index), expected, "{left} left");
+        }
     }
 }
