@@ -143,6 +143,13 @@ impl Engine for Clock {
         })
     }
 
+    fn time_parts(&self, models: &[(&Graph, &str)], repeat: Repeat) -> Outcome<Vec<Timing>> {
+        Ok(match self {
+            Self::Libtorch(engine) => engine.time_parts(models, repeat)?,
+            Self::OnnxRuntime(engine) => engine.time_parts(models, repeat)?,
+        })
+    }
+
     fn steps(&self, graph: &Graph, runs: usize) -> Outcome<Vec<StepTime>> {
         Ok(match self {
             Self::Libtorch(engine) => engine.steps(graph, runs)?,

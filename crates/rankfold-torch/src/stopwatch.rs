@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use rankfold_compress::{Engine, Repeat, StepTime, Timing};
 use rankfold_graph::Graph;
+use tch::Tensor;
 
 use crate::device::Device;
-use crate::error::{Result, TorchError};
-use crate::executor::{Executor, Layout, Options};
+use crate::error::{At, Result, TorchError};
+use crate::executor::{Executor, Layout, Options, channels_last};
 use crate::timing::{bench, random_inputs};
 
 /// Libtorch as an engine: networks run with these options, on random inputs of `batch` items.
@@ -30,6 +31,25 @@ impl Libtorch {
         };
         Executor::new(graph, options)
     }
+
+    /// Times models on inputs that `place` puts where they are to lie.
+    fn timed(
+        &self,
+        models: &[(&Graph, &str)],
+        repeat: Repeat,
+        place: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Vec<Timing>> {
+        let executors = models.iter();
+        let executors = executors.map(|(graph, layout)| self.executor(graph, layout));
+        let executors: Vec<Executor> = executors.collect::<Result<_>>()?;
+        let Some(first) = executors.first() else {
+            return Ok(Vec::new());
+        };
+        let inputs = random_inputs(first, self.batch, 0)?;
+        let inputs = inputs.iter().map(place).collect::<Result<Vec<_>>>()?;
+        let executors: Vec<&Executor> = executors.iter().collect();
+        bench(&executors, &inputs, repeat)
+    }
 }
 
 impl Engine for Libtorch {
@@ -44,15 +64,16 @@ impl Engine for Libtorch {
     }
 
     fn time(&self, models: &[(&Graph, &str)], repeat: Repeat) -> Result<Vec<Timing>> {
-        let executors = models.iter();
-        let executors = executors.map(|(graph, layout)| self.executor(graph, layout));
-        let executors: Vec<Executor> = executors.collect::<Result<_>>()?;
-        let Some(first) = executors.first() else {
-            return Ok(Vec::new());
-        };
-        let inputs = random_inputs(first, self.batch, 0)?;
-        let executors: Vec<&Executor> = executors.iter().collect();
-        bench(&executors, &inputs, repeat)
+        self.timed(models, repeat, |input| Ok(input.shallow_clone()))
+    }
+
+    fn time_parts(&self, models: &[(&Graph, &str)], repeat: Repeat) -> Result<Vec<Timing>> {
+        let usual = self.layouts()[0];
+        let together = models.iter().all(|&(_, layout)| layout == usual);
+        self.timed(models, repeat, |input| match together && input.dim() == 4 {
+            true => channels_last(input).at("placing inputs"),
+            false => Ok(input.shallow_clone()),
+        })
     }
 
     fn steps(&self, graph: &Graph, runs: usize) -> Result<Vec<StepTime>> {

@@ -128,6 +128,16 @@ pub trait Engine {
     /// Networks, each in a layout, by turns.
     fn time(&self, models: &[(&Graph, &str)], repeat: Repeat) -> Result<Vec<Timing>, Self::Error>;
 
+    /// The same of parts of a network, whose inputs lie in memory as the part before leaves them, where the
+    /// engine has a say in that.
+    fn time_parts(
+        &self,
+        models: &[(&Graph, &str)],
+        repeat: Repeat,
+    ) -> Result<Vec<Timing>, Self::Error> {
+        self.time(models, repeat)
+    }
+
     /// The steps of a network in the usual layout, in one of many runs; none where they are not known.
     fn steps(&self, graph: &Graph, runs: usize) -> Result<Vec<StepTime>, Self::Error>;
 }

@@ -143,7 +143,7 @@ impl<E: From<CompressError>> Piece<'_, E> {
             .chain(&graphs)
             .map(|graph| (graph, usual))
             .collect();
-        let timings = self.engine.time(&models, PIECE)?;
+        let timings = self.engine.time_parts(&models, PIECE)?;
         let mut medians = timings.iter().map(|timing| timing.median() * 1e9);
         let own = medians.next().unwrap_or(1.0);
         let as_it_is = as_it_is.unwrap_or(own as u64);
