@@ -6,8 +6,9 @@
 
 use fast_image_resize as fir;
 
-use fir::images::{Image, ImageRef};
-use fir::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fir::images::{TypedImage, TypedImageRef};
+use fir::pixels::{U8, U8x3};
+use fir::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::DataError;
 use crate::source::{ImageSize, ImageSource, Pixels, Window};
@@ -111,15 +112,10 @@ impl Framer {
         } else {
             (pixels.channels, 1)
         };
-        let kind = match step {
-            1 => PixelType::U8,
-            2 => PixelType::U8x2,
-            3 => PixelType::U8x3,
-            _ => PixelType::U8x4,
+        let passes = match pixels.interleaved {
+            true => passes::<U8x3>,
+            false => passes::<U8>,
         };
-        let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-            .use_alpha(false);
 
         let source = if window == pixels.whole() {
             pixels.data
@@ -140,17 +136,11 @@ impl Framer {
             cut
         };
         out.resize(channels * height * width * step, 0);
-        // Columns before rows, each rounded to bytes, as Pillow has it where an image keeps its
-        // aspect: the crate does it the other way round, which moves one value in five by one.
         narrow.resize(window.height * width * step, 0);
         let planes = source.chunks_exact(window.height * window.width * step);
         for (from, to) in planes.zip(out.chunks_exact_mut(height * width * step)) {
-            let (from_width, from_height) = (window.width as u32, window.height as u32);
-            let from = ImageRef::new(from_width, from_height, from, kind)?;
-            let mut half = Image::from_slice_u8(width as u32, from_height, narrow, kind)?;
-            resizer.resize(&from, &mut half, &options)?;
-            let mut to = Image::from_slice_u8(width as u32, height as u32, to, kind)?;
-            resizer.resize(&half, &mut to, &options)?;
+            let from = (from, [window.height as u32, window.width as u32]);
+            passes(resizer, from, narrow, (to, [height as u32, width as u32]))?;
         }
         Ok(Pixels {
             data: out,
@@ -159,6 +149,29 @@ impl Framer {
             ..*pixels
         })
     }
+}
+
+/// Brings the pixels `from` to the size of `to`, columns before rows, each rounded to bytes, as Pillow has it
+/// where an image keeps its aspect: the crate does it the other way round, which moves one value in five by one.
+///
+/// The type of pixels is named because the crate's own choice compiles its kernels for all of them, which took
+/// two minutes.
+fn passes<P: PixelTrait>(
+    resizer: &mut Resizer,
+    from: (&[u8], [u32; 2]),
+    narrow: &mut [u8],
+    to: (&mut [u8], [u32; 2]),
+) -> Result<(), FrameError> {
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .use_alpha(false);
+    let ((from, [old_height, old_width]), (to, [height, width])) = (from, to);
+    let source = TypedImageRef::<P>::from_buffer(old_width, old_height, from)?;
+    let mut half = TypedImage::<P>::from_buffer(width, old_height, narrow)?;
+    resizer.resize_typed(&source, &mut half, &options)?;
+    let half = TypedImageRef::<P>::from_buffer(width, old_height, narrow)?;
+    let mut whole = TypedImage::<P>::from_buffer(width, height, to)?;
+    Ok(resizer.resize_typed(&half, &mut whole, &options)?)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub(crate) struct Pixels<'a> {
     pub(crate) channels: usize,
     pub(crate) height: usize,
     pub(crate) width: usize,
-    /// Channels side by side in every pixel, rather than one plane after the other.
+    /// Three channels side by side in every pixel, rather than one plane after the other.
     pub(crate) interleaved: bool,
 }
 
