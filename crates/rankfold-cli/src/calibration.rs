@@ -10,6 +10,7 @@ use rankfold_torch::{Device, ProbeOptions, TorchProbe};
 use crate::args::{DataArgs, DeviceArgs};
 use crate::data;
 use crate::failure::{Failure, Outcome};
+use crate::interrupt;
 
 /// What data-aware compression looks at.
 #[derive(Debug, Clone, Args)]
@@ -87,7 +88,7 @@ impl Calibration {
 
     /// A probe that runs the model on them.
     pub(crate) fn probe(&self, original: &Graph) -> Outcome<TorchProbe> {
-        Ok(TorchProbe::new(
+        let probe = TorchProbe::new(
             original,
             self.inputs.clone(),
             self.normalization.clone(),
@@ -97,7 +98,8 @@ impl Calibration {
                 seed: self.seed,
                 ..ProbeOptions::default()
             },
-        )?)
+        )?;
+        Ok(probe.asking(interrupt::flow))
     }
 }
 

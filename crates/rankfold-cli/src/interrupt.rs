@@ -3,6 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
+
 use crate::failure::{Failure, Outcome};
 use crate::output::note;
 
@@ -10,13 +14,19 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Listens for Ctrl-C and SIGTERM from here on.
 pub(crate) fn listen() {
-    let handled = ctrlc::set_handler(|| {
-        if REQUESTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+    // Without a listener they end the process, as they do anywhere.
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if REQUESTED.swap(true, Ordering::SeqCst) {
+                // Nothing is torn down: other threads still use libtorch.
+                low_level::exit(130);
+            }
+            note("stopping after the step at hand; again, and it ends at once");
         }
-        note("stopping after the step at hand; again, and it ends at once");
     });
-    drop(handled);
 }
 
 /// True once the user has asked to stop.

@@ -63,6 +63,8 @@ pub struct TorchProbe {
     original: Executor,
     /// Logarithms of the original's class probabilities on the inputs held back, batch by batch.
     answers: Option<Vec<Tensor>>,
+    /// Asked after every batch of statistics.
+    go_on: fn() -> ControlFlow<()>,
 }
 
 impl TorchProbe {
@@ -105,7 +107,13 @@ impl TorchProbe {
             graph: original.clone(),
             options,
             answers: None,
+            go_on: || ControlFlow::Continue(()),
         })
+    }
+
+    /// This probe, asking after every batch of statistics whether to go on.
+    pub fn asking(self, go_on: fn() -> ControlFlow<()>) -> Self {
+        Self { go_on, ..self }
     }
 
     /// Divergence from the original and share of equal answers, in percent, on the inputs held back.
@@ -241,7 +249,7 @@ impl Probe for TorchProbe {
             ..calibrate
         };
         crate::calibrate(graph, layers, &options, self.measured()?, |_| {
-            ControlFlow::Continue(())
+            (self.go_on)()
         })
     }
 
