@@ -358,7 +358,7 @@ impl FromStr for Percent {
         match is_share && percent > 0.0 {
             true => Err(format!(
                 "{text} is less than one percent; expected {text}%, or {}%",
-                100.0 * percent
+                (1000.0 * percent).round() / 10.0
             )),
             false => Ok(Self(percent)),
         }
@@ -373,6 +373,9 @@ impl FromStr for Factor {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.ends_with('%') {
+            return Err("expected how many times less it is to be, as 2x for half".to_owned());
+        }
         number_in(
             text.strip_suffix(['x', 'X', '×']).unwrap_or(text),
             |factor| factor >= 1.0 && factor.is_finite(),
@@ -520,8 +523,12 @@ mod tests {
         assert_eq!("0.5%".parse(), Ok(Percent(0.5)));
         let error = "0.5".parse::<Percent>().unwrap_err();
         assert!(error.contains("0.5%, or 50%"), "{error}");
+        let error = "0.29".parse::<Percent>().unwrap_err();
+        assert!(error.ends_with("or 29%"), "{error}");
         assert_eq!("4x".parse(), Ok(Factor(4.0)));
         assert!("0.5x".parse::<Factor>().is_err());
+        let error = "50%".parse::<Factor>().unwrap_err();
+        assert!(error.contains("2x for half"), "{error}");
         assert_eq!("2MB".parse(), Ok(Size(2_000_000)));
         assert_eq!("1.5KiB".parse(), Ok(Size(1536)));
         assert!("two".parse::<Size>().is_err());

@@ -90,7 +90,7 @@ impl TargetArgs {
         out.finish(&report)?;
         say(report.text())?;
         written.notes.iter().for_each(note);
-        note(format!("wrote {}", self.output.display()));
+        out.tell();
         Ok(())
     }
 }

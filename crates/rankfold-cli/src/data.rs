@@ -1,6 +1,6 @@
 //! From options to batches that fit a model.
 
-use rankfold_data::{Dataset, ImageSize, Loader, LoaderOptions, Normalization};
+use rankfold_data::{DataSpec, Dataset, ImageSize, Loader, LoaderOptions, Normalization};
 use rankfold_graph::Graph;
 
 use crate::args::{DataArgs, PreparationArgs, SplitArgs};
@@ -9,13 +9,8 @@ use crate::output::note;
 
 /// The data that `--data` names, or an error that says which option is missing.
 pub(crate) fn required(data: &DataArgs, graph: &Graph, split: &SplitArgs) -> Outcome<Dataset> {
-    let Some(spec) = &data.data else {
-        return Err(
-            Failure::usage("this needs data").hint("give --data KIND:PATH, or --data shapes")
-        );
-    };
     open(
-        spec,
+        spec(data, "this")?,
         graph,
         &data.how,
         &split.split,
@@ -23,9 +18,20 @@ pub(crate) fn required(data: &DataArgs, graph: &Graph, split: &SplitArgs) -> Out
     )
 }
 
+/// What `--data` names, for something that needs it.
+pub(crate) fn spec<'a>(data: &'a DataArgs, what: &str) -> Outcome<&'a DataSpec> {
+    let missing = || {
+        Failure::usage(format!("{what} needs data")).hint(
+            "give --data KIND:PATH, as tensors:inputs.safetensors; for models of images of 32×32 pixels \
+             --data shapes is built in",
+        )
+    };
+    data.data.as_ref().ok_or_else(missing)
+}
+
 /// Opens a split, images sized for the graph's input.
 pub(crate) fn open(
-    spec: &rankfold_data::DataSpec,
+    spec: &DataSpec,
     graph: &Graph,
     how: &PreparationArgs,
     split: &rankfold_data::Split,
@@ -42,7 +48,7 @@ pub(crate) fn open(
 
 /// The same whatever classes the graph tells apart.
 pub(crate) fn unchecked(
-    spec: &rankfold_data::DataSpec,
+    spec: &DataSpec,
     graph: &Graph,
     how: &PreparationArgs,
     split: &rankfold_data::Split,

@@ -22,6 +22,7 @@ use crate::exported::{Origin, write_and_read_back};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::interrupt;
 use crate::model::Loaded;
+use crate::output::note;
 use crate::record::{Record, Report};
 use crate::sameness::{self, Sameness};
 use crate::training::weights_hash;
@@ -272,6 +273,15 @@ impl OutFolder {
             fs::remove_dir_all(&path).map_err(|e| Failure::io(&path, &e))?;
         }
         Ok(())
+    }
+
+    /// Says where the folder and its report are.
+    pub(crate) fn tell(&self) {
+        note(format!("wrote {}", self.target.display()));
+        note(format!(
+            "report: {}",
+            self.target.join("report.html").display()
+        ));
     }
 
     /// Adds report.html, its plots, and their numbers to report.json.

@@ -49,6 +49,9 @@ impl LatencyArgs {
     }
 }
 
+/// Which way of timing layers the kept times are of: another number forgets them.
+const METHOD: u32 = 2;
+
 /// Models that are tried.
 const TRIES: usize = 8;
 
@@ -126,7 +129,11 @@ impl Race {
             limit,
         } = request.budget
         else {
-            return Ok(None);
+            return match args.engine.engine {
+                None => Ok(None),
+                Some(_) => Err(Failure::usage("--engine is where --latency is measured")
+                    .hint("give --latency too, or leave --engine out")),
+            };
         };
         let batch = args.latency_batch.get();
         let clock = Clock::open(&args.engine, device, batch)?;
@@ -353,7 +360,7 @@ struct Known {
 impl Known {
     fn open(args: &LatencyArgs, device: Device) -> Self {
         let machine = serde_json::to_string(&background::machine(device)).unwrap_or_default();
-        let machine = format!("{machine} {}", env!("CARGO_PKG_VERSION"));
+        let machine = format!("{machine} {} {METHOD}", env!("CARGO_PKG_VERSION"));
         let path = args.timings.clone().or_else(|| {
             let digest = Sha256::digest(machine.as_bytes());
             let name: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();

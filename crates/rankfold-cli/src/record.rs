@@ -12,6 +12,7 @@ use crate::failure::{Failure, Kind, Outcome};
 use crate::folder::Written;
 use crate::model::Loaded;
 use crate::output::{bytes, grouped, percent, table};
+use crate::steps::Step;
 
 /// What a compressed file says of its making.
 #[derive(Debug, Clone)]
@@ -284,6 +285,22 @@ impl Report {
         format!("{}\n\n", table(&header, &[0, 1], rows.collect()))
     }
 
+    /// The times of both models, where the last step measured them.
+    fn latency(&self) -> Option<Vec<String>> {
+        let timed = self.record.adjustments.get("latency")?;
+        let last = self.steps.last().map(|done| done.step);
+        if last.is_some_and(|step| step != Step::Factorize.name()) {
+            return None;
+        }
+        let number = |key: &str| timed[key].as_f64();
+        Some(vec![
+            format!("latency, batch {}", timed["batch"]),
+            format!("{:.3} ms", number("before_ms")?),
+            format!("{:.3} ms", number("after_ms")?),
+            format!("×{:.2}", number("speedup")?),
+        ])
+    }
+
     /// Both models in total.
     pub(crate) fn totals(&self) -> String {
         let (before, after) = (&self.before, &self.after);
@@ -304,6 +321,7 @@ impl Report {
             line("MACs", before.cost.macs, after.cost.macs, &grouped),
             line("file", before.stored_bytes(), after.stored_bytes(), &bytes),
         ];
+        rows.extend(self.latency());
         if let (Some(Measured::Numbers(old)), Some(Measured::Numbers(new))) =
             (before.measured, after.measured)
         {

@@ -44,7 +44,6 @@ pub(crate) struct RunArgs {
 /// The folder of a trained network.
 pub(crate) struct Finish {
     pub(crate) out: OutFolder,
-    target: String,
 }
 
 impl Finish {
@@ -54,10 +53,7 @@ impl Finish {
         if run.training.restart {
             out.restart()?;
         }
-        Ok(Self {
-            out,
-            target: run.output.display().to_string(),
-        })
+        Ok(Self { out })
     }
 
     /// Writes the chosen network and, where it is another, that of the last epoch.
@@ -120,7 +116,7 @@ impl Finish {
         for text in written.notes.iter().chain(&made.notes) {
             note(text);
         }
-        note(format!("wrote {}", self.target));
+        self.out.tell();
         Ok(())
     }
 }

@@ -107,6 +107,9 @@ fn what_no_machine_can_do_is_refused_with_the_nearest() {
             &["no model was found", "of the original's time"],
         );
     }
+    let own = ["compress", &shipped, "--macs", "2x", "-o", "out"];
+    let arguments = [&own[..], &["--arch", "resnet20", "--engine", "libtorch"]].concat();
+    refused(&arguments, at, 2, &["--latency", "leave --engine out"]);
     for wrong in ["fast", "0.5x", "0ms"] {
         let own = ["compress", &shipped, "--latency", wrong, "-o", "out"];
         let arguments = [&own[..], &FASTER[..]].concat();

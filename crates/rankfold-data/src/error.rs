@@ -384,6 +384,9 @@ impl DataError {
     pub fn hint(&self) -> Option<String> {
         use DataError as E;
         Some(match self {
+            E::UnknownKind { found, .. } if found.ends_with(".safetensors") => {
+                format!("did you mean `tensors:{found}`?")
+            }
             E::UnknownKind {
                 nearest: Some(kind),
                 ..

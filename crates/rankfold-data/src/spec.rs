@@ -159,6 +159,7 @@ mod tests {
             ("image:x", "images"),
             ("shape", "shapes"),
             ("tensor:x", "tensors"),
+            ("in/x.safetensors", "tensors:in/x.safetensors"),
         ] {
             let error = text.parse::<DataSpec>().expect_err("unknown");
             assert_eq!(

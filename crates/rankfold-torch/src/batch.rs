@@ -1,6 +1,6 @@
 //! Batches of data as inputs of a model.
 
-use rankfold_data::{Batch, TensorData};
+use rankfold_data::{Batch, Input, TensorData};
 use tch::{Kind, Tensor};
 
 use crate::convert::sizes;
@@ -29,9 +29,10 @@ pub fn ordered_inputs<'a>(
         .collect::<Option<Vec<usize>>>()
         .unwrap_or_else(|| (0..batch.inputs.len()).collect());
     if order.len() != names.len() {
-        return Err(TorchError::InputCount {
-            expected: names.len(),
-            got: order.len(),
+        let own = |input: &Input| input.name.as_deref().unwrap_or_default().to_owned();
+        return Err(TorchError::Inputs {
+            model: names.into_iter().map(str::to_owned).collect(),
+            data: batch.inputs.iter().map(own).collect(),
         });
     }
     order
@@ -41,7 +42,7 @@ pub fn ordered_inputs<'a>(
 }
 
 /// One input of a batch as a tensor with a copy of its values.
-fn input_tensor(input: &rankfold_data::Input) -> Result<Tensor> {
+fn input_tensor(input: &Input) -> Result<Tensor> {
     let shape = sizes(&input.shape);
     let step = "copying a batch";
     match &input.data {

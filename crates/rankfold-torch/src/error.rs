@@ -38,6 +38,14 @@ pub enum TorchError {
         /// libtorch's reason, in one line.
         reason: String,
     },
+    /// Data with other inputs than the model's.
+    #[error("the model takes {}, the data have {}", named(.model), named(.data))]
+    Inputs {
+        /// The names of the model's.
+        model: Vec<String>,
+        /// The names of the data's; empty where they have none.
+        data: Vec<String>,
+    },
     /// The wrong number of inputs.
     #[error("the model takes {expected} inputs, found {got}")]
     InputCount {
@@ -179,12 +187,32 @@ impl TorchError {
             }
             Self::NonFinite { .. } => Some("the file is damaged or training has diverged"),
             Self::NoLabels => Some("use data with labels, or `compare`, which needs none"),
+            Self::Inputs { .. } => Some(
+                "a file of `--data tensors:FILE` holds one tensor an input, under the model's names",
+            ),
             Self::Label { .. } => Some("model and data must have the same classes"),
             Self::TargetShape { .. } => Some(
                 "targets are the tensor `targets` of a tensor file, or the inputs where there is none",
             ),
             _ => None,
         }
+    }
+}
+
+/// How many inputs, and what they are called.
+fn named(inputs: &[String]) -> String {
+    let names: Vec<String> = inputs
+        .iter()
+        .filter(|name| !name.is_empty())
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let names = match names.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", names.join(", ")),
+    };
+    match inputs.len() {
+        1 => format!("1 input{names}"),
+        count => format!("{count} inputs{names}"),
     }
 }
 

@@ -191,11 +191,11 @@ impl Bench {
                 }
             }
         }
-        let asked = self.batch.iter().map(|&size| size.get());
+        let mut asked = self.batch.iter().map(|&size| size.get());
         match fixed {
             None if self.batch.is_empty() => Ok(vec![1, 8]),
             None => Ok(asked.collect()),
-            Some((name, size)) => match asked.into_iter().find(|&asked| asked != size) {
+            Some((name, size)) => match asked.find(|&asked| asked != size) {
                 Some(asked) => Err(Failure::usage(format!(
                     "{name} was exported for {size} inputs at a time and cannot run {asked}"
                 ))

@@ -230,11 +230,7 @@ impl Compress {
         for text in &model.notes {
             note(text);
         }
-        note(format!("wrote {}", self.output.display()));
-        note(format!(
-            "report: {}",
-            self.output.join("report.html").display()
-        ));
+        out.tell();
         Ok(())
     }
 

@@ -120,10 +120,7 @@ impl SweepCommand {
         }
         let loaded = load(model, &self.arch)?;
         check_finite(&loaded.graph)?;
-        let Some(spec) = &self.calibration.data.data else {
-            return Err(Failure::usage("a sweep needs data to measure on")
-                .hint("give --data KIND:PATH, or --data shapes"));
-        };
+        let spec = crate::data::spec(&self.calibration.data, "a sweep")?;
         let how = &self.calibration.data.how;
         let calibration =
             Calibration::open(&self.calibration, &loaded.graph, &self.device, self.seed)?

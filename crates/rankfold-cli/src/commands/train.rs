@@ -132,10 +132,7 @@ impl Train {
 
     /// The classes of the data.
     fn classes(&self, options: &Options) -> Outcome<Option<usize>> {
-        let Some(spec) = &self.data.data else {
-            return Err(Failure::usage("training needs data")
-                .hint("give --data KIND:PATH, or --data shapes"));
-        };
+        let spec = crate::data::spec(&self.data, "training")?;
         let graph = rankfold_zoo::build(&self.network, options)?;
         let data = crate::data::unchecked(spec, &graph, &self.data.how, &self.split)?;
         Ok(data.classes())

@@ -33,7 +33,7 @@ impl Material {
         reported: Option<&Split>,
         seed: u64,
     ) -> Outcome<Self> {
-        let spec = required(data_args)?;
+        let spec = data::spec(data_args, "training")?;
         let how = &data_args.how;
         let all = data::open(spec, graph, how, &args.train_split, None)?;
         let (learnt, judged, chosen_on) = match &args.choose {
@@ -120,19 +120,13 @@ pub(crate) fn sample(
 ) -> Outcome<Loader> {
     let how = &data_args.how;
     let inputs = data::open(
-        required(data_args)?,
+        data::spec(data_args, "training")?,
         graph,
         how,
         &args.train_split,
         Some(most),
     )?;
     data::loader(graph, inputs, how, BATCH)
-}
-
-fn required(data_args: &DataArgs) -> Outcome<&DataSpec> {
-    let missing = Failure::usage("training needs data");
-    let hint = "give --data KIND:PATH, or --data shapes";
-    data_args.data.as_ref().ok_or_else(|| missing.hint(hint))
 }
 
 /// An error where two splits share items.

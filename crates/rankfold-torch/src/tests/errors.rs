@@ -1,11 +1,12 @@
 //! What is refused, and how it reads.
 
+use rankfold_data::{Batch, Input, TensorData};
 use rankfold_graph::ops::{Activation, Conv, Linear, Opaque, Reshape};
 use rankfold_graph::{DType, Dim, Fact, GraphBuilder, Tensor as GraphTensor};
 use tch::{Kind, Tensor};
 
 use super::{input, plain, single, weight};
-use crate::{Executor, Layout, Options, TorchError, check_finite, missing_ops};
+use crate::{Executor, Layout, Options, TorchError, check_finite, missing_ops, ordered_inputs};
 
 #[test]
 fn every_missing_op_is_named_at_construction() {
@@ -47,6 +48,34 @@ fn wrong_inputs_are_refused_by_name() {
     assert!(matches!(error, TorchError::InputShape { .. }));
     let error = executor.run(&[]).unwrap_err();
     assert_eq!(error.to_string(), "the model takes 1 inputs, found 0");
+}
+
+#[test]
+fn data_with_other_inputs_are_told_by_name() {
+    let named = |name: Option<&str>| Input {
+        name: name.map(Into::into),
+        shape: vec![1, 2],
+        data: TensorData::F32(vec![0.0; 2].into()),
+    };
+    let refused = |names: &[Option<&str>]| {
+        let batch = Batch {
+            inputs: names.iter().copied().map(named).collect(),
+            labels: None,
+            targets: None,
+            step: 0,
+        };
+        let error = ordered_inputs(["image", "mask"].into_iter(), &batch).unwrap_err();
+        assert!(error.hint().unwrap().contains("the model's names"));
+        error.to_string()
+    };
+    assert_eq!(
+        refused(&[Some("x")]),
+        "the model takes 2 inputs (`image`, `mask`), the data have 1 input (`x`)"
+    );
+    assert_eq!(
+        refused(&[None]),
+        "the model takes 2 inputs (`image`, `mask`), the data have 1 input"
+    );
 }
 
 #[test]
