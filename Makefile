@@ -63,6 +63,22 @@ bench: libtorch ## Time Rankfold by itself, and how much faster compressed netwo
 	$(CARGO) build --release --workspace --bins
 	python3 benches/speed.py "$(target)/release/rankfold"
 
+.PHONY: results
+results: libtorch ## Run every experiment that has no numbers yet (many hours, goes on where it stopped), write docs/results.md
+	$(CARGO) build --release --workspace --bins
+	@bin="$(target)/release/rankfold"; set -x; \
+	python3 benches/no_training.py "$$bin"; \
+	python3 benches/no_training.py "$$bin" --ablation; \
+	python3 benches/selection.py "$$bin"; \
+	python3 benches/selection.py "$$bin" --train "--distill 200"; \
+	for experiment in order first_layer start freezing; do python3 "benches/paper/$$experiment.py" "$$bin"; done; \
+	python3 benches/finetune.py "$$bin"; \
+	python3 benches/lightlayers.py "$$bin"; \
+	python3 benches/alternatives.py "$$bin"; \
+	python3 benches/prune.py "$$bin"
+	python3 benches/results.py
+	python3 benches/readme.py
+
 .PHONY: bench-peers
 bench-peers: libtorch ## Time Rankfold and the Python peers on the same work, in one run
 	$(CARGO) build --release --workspace --bins

@@ -92,7 +92,7 @@ def measure(binary, runs, results, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("binary")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--only", default="*", metavar="PATTERN")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("target/finetune"))
     arguments = parser.parse_args()

@@ -1,4 +1,5 @@
-"""LightLayers (Jha et al. 2020): Tables 1 and 3 with the authors' settings, best and last epoch.
+"""LightLayers (Jha et al. 2020): Tables 1 and 3 with the authors' settings, best and last epoch, and the same
+parameters had by compressing the plain network after it was trained.
 
     python3 benches/lightlayers.py RANKFOLD [--data mnist|cifar10] [--seeds 3] [--only PATTERN] [--folder FOLDER]
 
@@ -8,17 +9,12 @@ chosen at all. Each result goes to benches/results/lightlayers.json as soon as i
 not run again, and a run that was stopped goes on from its last checkpoint in FOLDER (target/lightlayers).
 """
 
-import argparse
-import datetime
-import fnmatch
 import json
 import os
 import pathlib
-import platform
 import shutil
-import statistics
-import subprocess
-import sys
+
+from scratch import Rows, arguments, run, train
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "lightlayers.json"
 # What the paper prints, as shares.
@@ -28,70 +24,60 @@ PRINTED = {
         "conv2d": 0.6882, "separable": 0.5953, 1: 0.3686, 2: 0.4596, 3: 0.4937, 4: 0.5319, 5: 0.5576,
     },
 }
+SETTINGS = ["--recipe", "lightlayers", "--batch", "64", "--augment", "none", "--precision", "f32"]
+# The passes of training after the plain network was compressed.
+AFTERWARDS = 3
 
 
-def train(binary, data, layers, seed, out):
-    """One training; the accuracy of every epoch and its loss on the test set."""
-    name = f"lightlayers-{data}" + (f"-{layers}" if isinstance(layers, str) else "")
-    width = [] if isinstance(layers, str) else ["--k", str(layers)]
-    command = [
-        binary, "train", name, *width, "--data", f"{data}:{os.environ['RANKFOLD_DATA']}",
-        "--recipe", "lightlayers", "--batch", "64", "--augment", "none", "--precision", "f32", "--seed", str(seed),
-        # Everything is learnt from, and what is reported comes from the marks on the test set.
-        "--choose", "test", "--split", "train[:64]", "-o", str(out),
-    ]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL)
-    if done.returncode:
-        sys.exit(f"ended with {done.returncode}: {' '.join(command)}")
-    lines = (out / "metrics.jsonl").read_text().splitlines()[1:]
-    epochs = [json.loads(line) for line in lines]
-    marks = [epoch["mark"] for epoch in epochs]
-    accuracies = [100 * mark["correct"] / mark["inputs"] for mark in marks]
-    losses = [mark["loss"] for mark in marks]
+def name(data, layers):
+    return f"{data} {layers if isinstance(layers, str) else f'k={layers}'}"
+
+
+# The rows by name, and what is printed for them.
+LABELS = {name(data, layers): share for data, networks in PRINTED.items() for layers, share in networks.items()}
+
+
+def scratch(binary, data, layers, seed, folder):
+    twin = isinstance(layers, str)
+    network = f"lightlayers-{data}" + (f"-{layers}" if twin else "")
+    options = [*([] if twin else ["--k", str(layers)]), "--data", source(data), *SETTINGS]
+    # The plain network is compressed afterwards.
+    keep = layers == "conv2d" and seed == 0
+    return train(binary, network, options, seed, folder / f"{name(data, layers).replace(' ', '-')}-{seed}", keep)
+
+
+def source(data):
+    return f"{data}:{os.environ['RANKFOLD_DATA']}"
+
+
+def compressed(binary, data, removed, options, folder):
+    """The plain network of seed 0 with so many per cent of its parameters removed."""
+    out = folder / "compressed"
+    run([binary, "compress", folder / f"{data}-conv2d-0", "--params-removed", f"{removed:.3f}%", "--data", source(data),
+         *options, "-o", out, "--force"])
+    after = json.loads((out / "report.json").read_text())["after"]
     shutil.rmtree(out)
-    return {
-        "best": accuracies[losses.index(min(losses))],
-        "last": accuracies[-1],
-        "epochs": len(epochs),
-        "seconds": round(sum(epoch["seconds"] for epoch in epochs)),
-    }
-
-
-def spread(values):
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
+    return {key: after[key] for key in ("parameters", "top1", "top1_se")}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("binary")
+    parser = arguments(__doc__.split("\n")[0], "lightlayers")
     parser.add_argument("--data", choices=sorted(PRINTED), action="append")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", default="*", metavar="PATTERN")
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("target/lightlayers"))
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
-    for data in arguments.data or sorted(PRINTED):
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    rows = Rows(RESULTS, given.only)
+    for data in given.data or sorted(PRINTED):
         for layers in PRINTED[data]:
-            for seed in range(arguments.seeds):
-                name = f"{data} {layers if isinstance(layers, str) else f'k={layers}'}"
-                row = stored["rows"].setdefault(name, {})
-                if str(seed) in row or not fnmatch.fnmatch(name, arguments.only):
-                    continue
-                out = arguments.folder / f"{name.replace(' ', '-')}-{seed}"
-                row[str(seed)] = train(arguments.binary, data, layers, seed, out)
-                stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-                stored["date"] = datetime.date.today().isoformat()
-                RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
-    print("| network | seeds | best epoch | last epoch | the paper |\n|---|---|---|---|---|")
-    for data, rows in PRINTED.items():
-        for layers, printed in rows.items():
-            name = f"{data} {layers if isinstance(layers, str) else f'k={layers}'}"
-            runs = list(stored["rows"].get(name, {}).values())
-            if runs:
-                best, last = ([run[key] for run in runs] for key in ("best", "last"))
-                print(f"| {name} | {len(runs)} | {spread(best)} | {spread(last)} | {100 * printed:.2f} |")
+            for seed in range(given.seeds):
+                rows.fill(name(data, layers), str(seed), lambda: scratch(given.binary, data, layers, seed, given.folder))
+        plain = rows.get(name(data, "conv2d")).get("0")
+        for k in (layers for layers in PRINTED[data] if isinstance(layers, int)):
+            light = rows.get(name(data, k)).get("0")
+            if plain and light:
+                removed = 100 * (1 - light["parameters"] / plain["parameters"])
+                trained = ["--finetune", "oneshot", "--epochs", str(AFTERWARDS)]
+                for key, options in (("compressed", []), ("compressed and trained", trained)):
+                    rows.fill(name(data, k), key, lambda: compressed(given.binary, data, removed, options, given.folder))
 
 
 if __name__ == "__main__":

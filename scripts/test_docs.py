@@ -10,6 +10,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benches"))
 
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -84,9 +85,6 @@ class Documents(unittest.TestCase):
                 self.assertIn(f"({path.name})", index, f"docs/README.md does not list {path.name}")
 
     def test_the_results_of_the_readme_are_those_of_the_benches(self) -> None:
-        benches = str(ROOT / "benches")
-        sys.path.insert(0, benches)
-        self.addCleanup(sys.path.remove, benches)
         import readme
 
         again = "run `python3 benches/readme.py`"
@@ -96,6 +94,12 @@ class Documents(unittest.TestCase):
         told = (ROOT / "docs/results.md").read_text()
         for accuracy in re.findall(r"\d\d\.\d\d ± \d\.\d\d", readme.table()):
             self.assertIn(accuracy, told, f"README.md has {accuracy}, docs/results.md has not")
+
+    def test_the_tables_of_the_results_are_those_of_the_benches(self) -> None:
+        import results
+
+        text = results.PAGE.read_text()
+        self.assertEqual(results.page(text), text, "run `python3 benches/results.py`")
 
 
 if __name__ == "__main__":
