@@ -238,8 +238,9 @@ fn the_doctor_says_what_a_bare_machine_lacks() {
         let findings = said["findings"].as_array().unwrap();
         let found = findings.iter().find(|found| found["name"] == name);
         let found = found.unwrap_or_else(|| panic!("no {name} in {said}"));
+        // What is there may come with advice too: a disk that is almost full is still a folder to write to.
         let absent = found["state"] != "ok";
-        assert_eq!(absent, found["hint"].is_string(), "{found}");
+        assert!(!absent || found["hint"].is_string(), "{found}");
         found["state"].as_str().unwrap().to_owned()
     };
     for name in ["rankfold", "libtorch", "processor", "folder"] {
