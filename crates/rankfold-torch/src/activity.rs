@@ -27,7 +27,7 @@ pub fn activity(
     let options = Options {
         device,
         fold: false,
-        chain: false,
+        join: false,
         ..Options::default()
     };
     let model = Executor::new(graph, options)?;

@@ -80,7 +80,7 @@ pub fn calibrate(
     let run = |fold: bool| Options {
         device: options.device,
         fold,
-        chain: false,
+        join: false,
         ..Options::default()
     };
     let forward = Executor::new(graph, run(true))?;

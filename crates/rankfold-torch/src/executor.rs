@@ -6,6 +6,7 @@ use rankfold_compress::StepTime;
 use rankfold_graph::{DType, Fact, Graph, Op, Role, Tensor as GraphTensor, WeightName};
 use tch::{Kind, Tensor};
 
+use crate::compose::compose;
 use crate::convert::{self, kind_of};
 use crate::device::Device;
 use crate::error::{At, Result, TorchError, reason};
@@ -36,9 +37,9 @@ pub struct Options {
     /// Merge batch norms with the layer before them, and convolutions with the addition and the
     /// activation that alone take their result.
     pub fold: bool,
-    /// Take images through a 1×1, a depthwise and a 1×1 convolution in one step. What passes between
-    /// them cannot be looked at then.
-    pub chain: bool,
+    /// Take several layers as one where that is less work: two with nothing between them, and a 1×1, a
+    /// depthwise and a 1×1 convolution. What passes between them cannot be looked at then.
+    pub join: bool,
 }
 
 impl Default for Options {
@@ -48,7 +49,7 @@ impl Default for Options {
             layout: Layout::Nhwc,
             dtype: DType::F32,
             fold: true,
-            chain: true,
+            join: true,
         }
     }
 }
@@ -108,19 +109,26 @@ impl Executor {
                 dtype: options.dtype,
             });
         }
-        let (graph, mut folded) = if options.fold {
-            let Folded { graph, nodes } = fold(graph)?;
-            (graph, nodes)
-        } else {
-            (graph.clone(), HashSet::new())
+        let (mut graph, mut folded) = (graph.clone(), HashSet::new());
+        let mut rewrite = |pass: fn(&Graph) -> Result<Folded>| {
+            let after = pass(&graph)?;
+            graph = after.graph;
+            folded.extend(after.nodes);
+            Ok::<_, TorchError>(())
         };
+        if options.fold {
+            rewrite(fold)?;
+        }
+        if options.fold && options.join {
+            rewrite(compose)?;
+        }
         let pack = options.fold
             && options.device == Device::Cpu
             && options.layout == Layout::Nhwc
             && options.dtype == DType::F32
             && packed::available();
         let plan = if pack {
-            let (plan, merged) = Plan::fused(&graph, options.chain && chain::available())?;
+            let (plan, merged) = Plan::fused(&graph, options.join && chain::available())?;
             folded.extend(merged);
             plan
         } else {

@@ -10,7 +10,7 @@ use rankfold_graph::{Graph, Node, Op, Patch, Tensor, TensorError, WeightName};
 
 use crate::error::{Result, TorchError};
 
-/// A graph without the batch norms that could be folded, and the names of all nodes concerned.
+/// A graph with fewer nodes that computes the same, and the names of all nodes concerned.
 pub(crate) struct Folded {
     pub(crate) graph: Graph,
     pub(crate) nodes: HashSet<String>,
@@ -74,13 +74,13 @@ impl Affine {
     }
 }
 
-fn values(graph: &Graph, node: &Node, name: &WeightName) -> Result<Vec<f64>> {
+pub(crate) fn values(graph: &Graph, node: &Node, name: &WeightName) -> Result<Vec<f64>> {
     let tensor = weight(graph, node, name)?;
     let values = tensor.to_f32().map_err(|source| bad(name, source))?;
     Ok(values.iter().map(|&v| f64::from(v)).collect())
 }
 
-fn weight<'a>(graph: &'a Graph, node: &Node, name: &WeightName) -> Result<&'a Tensor> {
+pub(crate) fn weight<'a>(graph: &'a Graph, node: &Node, name: &WeightName) -> Result<&'a Tensor> {
     graph
         .weights()
         .get(name)
@@ -90,7 +90,7 @@ fn weight<'a>(graph: &'a Graph, node: &Node, name: &WeightName) -> Result<&'a Te
         })
 }
 
-fn bad(name: &str, source: TensorError) -> TorchError {
+pub(crate) fn bad(name: &str, source: TensorError) -> TorchError {
     TorchError::Tensor {
         name: name.to_owned(),
         source,

@@ -1,5 +1,5 @@
 //! Convolutions merged with the addition and the activation that alone take their result, and chains
-//! of three convolutions merged into one step.
+//! of three convolutions, with the pool after them, merged into one step.
 
 use std::collections::HashSet;
 
@@ -74,7 +74,8 @@ pub(crate) fn fuse(
     }
 }
 
-/// Merges a 1×1, a depthwise and a 1×1 convolution of which each alone takes what the one before makes.
+/// Merges a 1×1, a depthwise and a 1×1 convolution of which each alone takes what the one before makes,
+/// and a max pool after them.
 pub(crate) fn fuse_chains(
     fused: Fused,
     outputs: &[usize],
@@ -87,15 +88,22 @@ pub(crate) fn fuse_chains(
     let mut gone = vec![false; steps.len()];
     for place in 0..steps.len() {
         let taker = |place| only_taker(&steps, &gone, outputs, place);
-        let Some((middle, last)) = taker(place).and_then(|next| Some((next, taker(next)?))) else {
+        let Some((middle, third)) = taker(place).and_then(|next| Some((next, taker(next)?))) else {
             continue;
         };
-        let places = [place, middle, last];
-        let Some(chain) = chain_of(places.map(|i| &steps[i]), &kernel) else {
+        let mut places = vec![place, middle, third];
+        let Some(mut chain) = chain_of([place, middle, third].map(|i| &steps[i]), &kernel) else {
             continue;
         };
+        if let Some((next, pool)) = taker(third).and_then(|next| Some((next, pool(&steps[next])?)))
+            && !chain.epilogue.add
+        {
+            chain.pool = pool;
+            places.push(next);
+        }
+        let last = places[places.len() - 1];
         let mut inputs = steps[place].inputs.clone();
-        inputs.extend(steps[last].inputs.iter().skip(1));
+        inputs.extend(steps[third].inputs.iter().skip(1));
         let (name, op) = (steps[place].name.clone(), steps[place].op.clone());
         let mut step = Step::new(name, op, inputs, steps[last].outputs.clone());
         step.merged = Some(Merged::Chain(Box::new(chain)));
@@ -104,7 +112,9 @@ pub(crate) fn fuse_chains(
             .flat_map(|&i| steps[i].nodes.clone())
             .collect();
         names.extend(step.nodes.iter().cloned());
-        (gone[place], gone[middle]) = (true, true);
+        for place in places {
+            gone[place] = place != last;
+        }
         steps[last] = step;
     }
     let kept = steps.into_iter().zip(gone).filter(|(_, gone)| !gone);
@@ -141,7 +151,16 @@ fn chain_of(steps: [&Step; 3], kernel: impl Fn(&Step) -> Vec<usize>) -> Option<C
         epilogue,
         window: [kernels[1][2], kernels[1][3]],
         outputs: kernels[2][0],
+        pool: [1, 1],
     })
+}
+
+/// The window of a step that can end a chain as its pool.
+fn pool(step: &Step) -> Option<[usize; 2]> {
+    match &step.op {
+        Op::MaxPool(pool) => chain::pooled(pool),
+        _ => None,
+    }
 }
 
 /// The step that alone takes what a step makes.

@@ -4,6 +4,7 @@ mod activity;
 mod batch;
 mod calibrate;
 mod compare;
+mod compose;
 mod convert;
 mod cuda;
 mod device;

@@ -31,7 +31,7 @@ pub(crate) fn observe(
     let options = Options {
         device,
         fold: false,
-        chain: false,
+        join: false,
         ..Options::default()
     };
     let executor = Executor::new(graph, options)?;

@@ -214,7 +214,7 @@ impl TorchProbe {
 fn run_options(options: &ProbeOptions) -> Options {
     Options {
         device: options.device,
-        chain: false,
+        join: false,
         ..Options::default()
     }
 }

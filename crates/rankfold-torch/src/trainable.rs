@@ -58,7 +58,7 @@ impl Trainable {
             layout,
             dtype: DType::F32,
             fold: false,
-            chain: false,
+            join: false,
         };
         let plan = Plan::new(graph)?;
         let mut parameters: Vec<Parameter> = Vec::new();

@@ -1,10 +1,10 @@
 //! A 1×1, a depthwise and a 1×1 convolution as one step: what three-way CP makes of a convolution,
-//! and what MobileNets are built of.
+//! and what MobileNets are built of; a max pool after them is part of it.
 
 use std::cell::RefCell;
 
 use rankfold_graph::Weights as GraphWeights;
-use rankfold_graph::ops::{Activation, Conv};
+use rankfold_graph::ops::{Activation, Conv, MaxPool};
 use tch::{Kind, Tensor};
 
 use super::chain_kernel::{self as kernel, Bounds, Images, Scratch, Sizes, Weights};
@@ -23,6 +23,8 @@ pub(crate) struct Chain {
     /// Rows and columns of the depthwise kernel.
     pub(crate) window: [usize; 2],
     pub(crate) outputs: usize,
+    /// Rows and columns of the windows of a max pool at the end; `[1, 1]` without.
+    pub(crate) pool: [usize; 2],
 }
 
 /// True where chains can be run as one step.
@@ -62,6 +64,15 @@ pub(crate) fn is_depthwise(conv: &Conv, kernel: &[usize]) -> bool {
     matches!(*kernel, [channels, 1, _, _] if conv.groups == channels)
 }
 
+/// The window of a max pool that can end a chain: one whose windows neither overlap nor leave the image.
+pub(crate) fn pooled(pool: &MaxPool) -> Option<[usize; 2]> {
+    let plain = pool.kernel == pool.stride
+        && pool.dilation == [1, 1]
+        && pool.padding.iter().all(|&by| by == [0, 0])
+        && !pool.ceil;
+    plain.then(|| pool.kernel[..].try_into().ok())?
+}
+
 /// Numbers packed for the kernel: the panels of the first stage, its bias, the taps, their bias, the
 /// panels of the last stage, its bias. None where a weight is missing or of another shape.
 pub(crate) fn pack(chain: &Chain, weights: &GraphWeights) -> Option<Vec<Tensor>> {
@@ -91,10 +102,7 @@ pub(crate) fn pack(chain: &Chain, weights: &GraphWeights) -> Option<Vec<Tensor>>
             rows[tap * wide + channel] = value;
         }
     }
-    let panels_last = kernel::packed(wide, outputs, |r, t| match r < middle {
-        true => last[t * middle + r],
-        false => 0.0,
-    });
+    let panels_last = kernel::packed(middle, outputs, |r, t| last[t * middle + r]);
     let packed = [
         panels_first,
         bias(&chain.first, middle)?,
@@ -129,7 +137,8 @@ pub(crate) fn run(chain: &Chain, call: &Call<'_>) -> OpResult {
     let input = crate::executor::channels_last(input)?;
     let sizes = sizes(chain, call, &input)?;
     let images = input.size()[0] as usize;
-    let shape = [images, sizes.out_rows, sizes.out_columns, sizes.outputs].map(|n| n as i64);
+    let [rows, columns] = sizes.written();
+    let shape = [images, rows, columns, sizes.outputs].map(|n| n as i64);
     let summand = match chain.epilogue.add {
         true => Some(call.input(1)?),
         false => None,
@@ -167,7 +176,7 @@ pub(crate) fn run(chain: &Chain, call: &Call<'_>) -> OpResult {
     let threads = crate::device::threads().min(macs / WORTH_A_THREAD).max(1);
     let bands = match images >= 2 * threads {
         true => 1,
-        false => threads.min(sizes.out_rows),
+        false => threads.min(rows),
     };
     let places = Places {
         input: input.data_ptr().cast::<f32>().cast_const(),
@@ -179,8 +188,7 @@ pub(crate) fn run(chain: &Chain, call: &Call<'_>) -> OpResult {
     };
     team::share(images * bands, threads, |item| {
         let (image, band) = (item / bands, item % bands);
-        let top = sizes.out_rows * band / bands;
-        let bottom = sizes.out_rows * (band + 1) / bands;
+        let (top, bottom) = (rows * band / bands, rows * (band + 1) / bands);
         SCRATCH.with_borrow_mut(|scratch| {
             // SAFETY: `available` was asked before the step was made; the weights were packed for
             // these sizes, input and summand have them, and every band is a part of the output that
@@ -209,7 +217,8 @@ impl Places {
     fn of(&self, image: usize) -> Images {
         let sizes = &self.sizes;
         let from = image * sizes.rows * sizes.columns * sizes.inputs;
-        let to = image * sizes.out_rows * sizes.out_columns * sizes.outputs;
+        let [rows, columns] = sizes.written();
+        let to = image * rows * columns * sizes.outputs;
         Images {
             input: self.input.wrapping_add(from),
             summand: match self.summand.is_null() {
@@ -226,7 +235,8 @@ fn sizes(chain: &Chain, call: &Call<'_>, input: &Tensor) -> Result<Sizes, Fault>
     let size: Vec<usize> = input.size().iter().map(|&n| n as usize).collect();
     let conv = &chain.middle;
     let (first, taps) = (call.weight(0)?.numel(), call.weight(2)?.numel());
-    let (middle, outputs) = (call.weight(1)?.numel(), chain.outputs);
+    let (middle, outputs) = (conv.groups, chain.outputs);
+    let wide = kernel::padded(middle);
     let pair = |values: &[usize]| <[usize; 2]>::try_from(values);
     let (Ok(stride), Ok(dilation), &[rows, columns]) =
         (pair(&conv.stride), pair(&conv.dilation), &conv.padding[..])
@@ -234,7 +244,7 @@ fn sizes(chain: &Chain, call: &Call<'_>, input: &Tensor) -> Result<Sizes, Fault>
         return Err(Fault::Unsupported("expected two spatial dimensions"));
     };
     let window = chain.window;
-    let fits = size[1] * middle == first && window[0] * window[1] * middle == taps;
+    let fits = size[1] * wide == first && window[0] * window[1] * wide == taps;
     let out = |i: usize, padding: [usize; 2]| {
         let extent = dilation[i] * (window[i] - 1) + 1;
         let padded = size[i + 2] + padding[0] + padding[1];
@@ -245,6 +255,11 @@ fn sizes(chain: &Chain, call: &Call<'_>, input: &Tensor) -> Result<Sizes, Fault>
             "the window is larger than its padded input, or the channels differ",
         ));
     };
+    if out_rows < chain.pool[0] || out_columns < chain.pool[1] {
+        return Err(Fault::Unsupported(
+            "the pool's window is larger than its input",
+        ));
+    }
     Ok(Sizes {
         inputs: size[1],
         middle,
@@ -258,5 +273,6 @@ fn sizes(chain: &Chain, call: &Call<'_>, input: &Tensor) -> Result<Sizes, Fault>
         dilation,
         before: [rows[0], columns[0]],
         after: columns[1],
+        pool: chain.pool,
     })
 }

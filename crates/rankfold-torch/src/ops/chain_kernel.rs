@@ -2,7 +2,8 @@
 //!
 //! Channels lie together. A few rows at a time are taken through all three stages, so that what passes
 //! between them never leaves the cache; rows of the first stage that the next rows need too stay in a
-//! ring. Channels in the middle are padded with zeros to whole vectors.
+//! ring. Channels in the middle are padded with zeros to whole vectors. Where a max pool follows whose
+//! windows do not overlap, the rows that it takes stay in the cache too.
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;
@@ -75,7 +76,6 @@ impl Bounds {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     pub(crate) inputs: usize,
-    /// Channels in the middle, a multiple of [`LANES`].
     pub(crate) middle: usize,
     pub(crate) outputs: usize,
     pub(crate) rows: usize,
@@ -89,12 +89,34 @@ pub(crate) struct Sizes {
     pub(crate) before: [usize; 2],
     /// Zeros after the last column.
     pub(crate) after: usize,
+    /// Rows and columns of the windows of which the largest value is kept; `[1, 1]` without a pool.
+    pub(crate) pool: [usize; 2],
+}
+
+impl Sizes {
+    /// Channels in the middle with those that fill the last vector.
+    fn wide(&self) -> usize {
+        padded(self.middle)
+    }
+
+    pub(crate) fn pools(&self) -> bool {
+        self.pool != [1, 1]
+    }
+
+    /// Rows and columns that are written; what does not fill a window of the pool is left out.
+    pub(crate) fn written(&self) -> [usize; 2] {
+        [
+            self.out_rows / self.pool[0],
+            self.out_columns / self.pool[1],
+        ]
+    }
 }
 
 /// Weights and biases, packed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Weights<'a> {
-    /// Inputs × middle, in panels.
+    /// Inputs × middle, in panels. What belongs to the middle is padded to whole vectors but for the
+    /// rows of the last stage.
     pub(crate) first: &'a [f32],
     pub(crate) first_bias: &'a [f32],
     pub(crate) first_bounds: Bounds,
@@ -112,7 +134,8 @@ pub(crate) struct Weights<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Images {
     pub(crate) input: *const f32,
-    /// What is added to the result before its bounds; may be the output itself, or null.
+    /// What is added to the result before its bounds; may be the output itself, or null, which it is
+    /// with a pool.
     pub(crate) summand: *const f32,
     pub(crate) output: *mut f32,
 }
@@ -122,6 +145,7 @@ pub(crate) struct Images {
 pub(crate) struct Scratch {
     ring: Vec<f32>,
     filtered: Vec<f32>,
+    unpooled: Vec<f32>,
 }
 
 /// True where this processor has the instructions that the kernel is made for.
@@ -132,7 +156,7 @@ pub(crate) fn available() -> bool {
     false
 }
 
-/// The output rows from `top` to below `bottom` of one image.
+/// The rows that are written from `top` to below `bottom` of one image.
 ///
 /// # Safety
 ///

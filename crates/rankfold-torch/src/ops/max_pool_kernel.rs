@@ -40,7 +40,8 @@ impl Windows {
         });
     }
 
-    fn row(&self, image: &[f32], y: usize, to: &mut [f32]) {
+    /// The largest values of a row of windows of one image.
+    pub(crate) fn row(&self, image: &[f32], y: usize, to: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {

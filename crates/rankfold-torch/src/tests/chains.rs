@@ -1,6 +1,6 @@
 //! Three convolutions run as one step.
 
-use rankfold_graph::ops::{Activation, Arithmetic, BatchNorm, Binary, Conv};
+use rankfold_graph::ops::{Activation, Arithmetic, BatchNorm, Binary, Conv, MaxPool};
 use rankfold_graph::{Fact, Graph, GraphBuilder, ValueId};
 use tch::Tensor;
 
@@ -145,6 +145,52 @@ fn residual_chains_write_over_what_nobody_needs() {
     );
 }
 
+/// A chain with a pool behind it.
+fn pooled(build: Build, pool: MaxPool) -> Graph {
+    let mut b = GraphBuilder::new("pooled");
+    let x = b
+        .input("x", Fact::batch_of(&[build.channels[0], 11, 10]))
+        .unwrap();
+    let y = chain(&mut b, "c", x, build);
+    let y = b.op("pool", pool, &[y]).unwrap();
+    b.finish(&[y]).unwrap()
+}
+
+#[test]
+fn a_pool_is_the_last_part_of_a_chain_where_its_windows_do_not_overlap() {
+    let relu = Build {
+        relu: true,
+        ..BUILD
+    };
+    for (size, stride, padding, ceil, steps) in [
+        (2, 2, 0, false, 1),
+        (3, 3, 0, false, 1),
+        (3, 2, 0, false, 2),
+        (2, 2, 1, false, 2),
+        (2, 2, 0, true, 2),
+    ] {
+        let mut pool = MaxPool::square(size, stride, padding);
+        pool.ceil = ceil;
+        let graph = pooled(relu, pool);
+        check(&graph, 1);
+        let (plan, _) = Plan::fused(&graph, true).unwrap();
+        assert_eq!(plan.steps.len(), steps, "{size} {stride} {padding} {ceil}");
+    }
+    // What is added has the size of what is not pooled yet.
+    let adds = Build { adds: true, ..relu };
+    let graph = pooled(adds, MaxPool::square(2, 2, 0));
+    check(&graph, 1);
+    assert_eq!(Plan::fused(&graph, true).unwrap().0.steps.len(), 2);
+    // Somebody else looks at what is pooled.
+    let mut b = GraphBuilder::new("seen");
+    let x = b.input("x", Fact::batch_of(&[16, 11, 10])).unwrap();
+    let y = chain(&mut b, "c", x, BUILD);
+    let z = b.op("pool", MaxPool::square(2, 2, 0), &[y]).unwrap();
+    let graph = b.finish(&[z, y]).unwrap();
+    check(&graph, 1);
+    assert_eq!(Plan::fused(&graph, true).unwrap().0.steps.len(), 2);
+}
+
 #[test]
 fn what_is_no_chain_stays_as_it_is() {
     // An activation that the kernel does not know.
@@ -220,7 +266,7 @@ fn what_passes_between_is_hidden_unless_it_is_asked_for() {
     }
     assert!(executor.input_taps(["c0.0"]).is_ok());
     let seen = Options {
-        chain: false,
+        join: false,
         ..Options::default()
     };
     let executor = Executor::new(&graph, seen).unwrap();
@@ -234,4 +280,8 @@ fn images_of_another_size_are_an_error() {
         let output = executor.run(&[Tensor::zeros(size, tch::kind::FLOAT_CPU)]);
         assert!(output.is_err(), "{size:?}");
     }
+    let graph = pooled(BUILD, MaxPool::square(4, 4, 0));
+    let executor = Executor::new(&graph, Options::default()).unwrap();
+    let output = executor.run(&[Tensor::zeros([1, 16, 3, 10], tch::kind::FLOAT_CPU)]);
+    assert!(output.is_err());
 }

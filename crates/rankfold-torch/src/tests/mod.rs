@@ -1,6 +1,7 @@
 mod calibration;
 mod chains;
 mod checkpoints;
+mod composed;
 mod convs;
 mod errors;
 mod executor;

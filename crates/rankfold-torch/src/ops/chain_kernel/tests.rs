@@ -10,7 +10,7 @@ fn expected(sizes: &Sizes, own: &Own, input: &[f32], summand: Option<&[f32]>) ->
     let Sizes {
         inputs, outputs, ..
     } = *sizes;
-    let middle = own.middle;
+    let middle = sizes.middle;
     let clamp = |x: f64, by: Bounds| x.max(by.low.into()).min(by.high.into());
     let pixels = sizes.rows * sizes.columns;
     let mut first = vec![0f64; pixels * middle];
@@ -57,12 +57,28 @@ fn expected(sizes: &Sizes, own: &Own, input: &[f32], summand: Option<&[f32]>) ->
             }
         }
     }
+    pooled(sizes, &output)
+}
+
+/// The largest values of windows that do not overlap.
+fn pooled(sizes: &Sizes, image: &[f32]) -> Vec<f32> {
+    let [rows, columns] = sizes.written();
+    let mut output = vec![f32::NEG_INFINITY; rows * columns * sizes.outputs];
+    for y in 0..rows * sizes.pool[0] {
+        for x in 0..columns * sizes.pool[1] {
+            let to = y / sizes.pool[0] * columns + x / sizes.pool[1];
+            for channel in 0..sizes.outputs {
+                let value = image[(y * sizes.out_columns + x) * sizes.outputs + channel];
+                let largest = &mut output[to * sizes.outputs + channel];
+                *largest = largest.max(value);
+            }
+        }
+    }
     output
 }
 
 /// Weights as they are before they are packed.
 struct Own {
-    middle: usize,
     first: Vec<f32>,
     first_bias: Vec<f32>,
     taps: Vec<f32>,
@@ -72,13 +88,11 @@ struct Own {
     bounds: [Bounds; 3],
 }
 
-fn check(sizes: &mut Sizes, bounds: [Bounds; 3], adds: bool, bands: usize) {
+fn check(sizes: &Sizes, bounds: [Bounds; 3], adds: bool, bands: usize) {
     let middle = sizes.middle;
-    sizes.middle = padded(middle);
     let (inputs, outputs) = (sizes.inputs, sizes.outputs);
     let taps = sizes.window[0] * sizes.window[1];
     let own = Own {
-        middle,
         first: noise(inputs * middle, 1),
         first_bias: noise(middle, 2),
         taps: noise(taps * middle, 3),
@@ -97,13 +111,7 @@ fn check(sizes: &mut Sizes, bounds: [Bounds; 3], adds: bool, bands: usize) {
     };
     let at = |values: &[f32], row: usize, column: usize, width: usize| values[row * width + column];
     let first = packed(inputs, middle, |s, r| at(&own.first, s, r, middle));
-    let last = packed(sizes.middle, outputs, |r, t| {
-        if r < middle {
-            at(&own.last, r, t, outputs)
-        } else {
-            0.0
-        }
-    });
+    let last = packed(middle, outputs, |r, t| at(&own.last, r, t, outputs));
     let parts = [
         wide(&own.first_bias, middle),
         wide(&own.taps, middle),
@@ -122,6 +130,7 @@ fn check(sizes: &mut Sizes, bounds: [Bounds; 3], adds: bool, bands: usize) {
         last_bounds: bounds[2],
     };
     let input = noise(sizes.rows * sizes.columns * inputs, 7);
+    let [written, _] = sizes.written();
     let count = sizes.out_rows * sizes.out_columns * outputs;
     let summand = noise(count, 8);
     let expected = expected(sizes, &own, &input, adds.then_some(&summand));
@@ -129,6 +138,7 @@ fn check(sizes: &mut Sizes, bounds: [Bounds; 3], adds: bool, bands: usize) {
     let mut scratch = Scratch {
         ring: vec![f32::NAN; 1 << 17],
         filtered: vec![f32::NAN; 1 << 17],
+        unpooled: vec![f32::NAN; 1 << 17],
     };
     for wide in [false, true] {
         if wide && !is_x86_feature_detected!("avx512f") {
@@ -137,10 +147,7 @@ fn check(sizes: &mut Sizes, bounds: [Bounds; 3], adds: bool, bands: usize) {
         }
         let mut output = summand.clone();
         for band in 0..bands {
-            let rows = (
-                sizes.out_rows * band / bands,
-                sizes.out_rows * (band + 1) / bands,
-            );
+            let rows = (written * band / bands, written * (band + 1) / bands);
             let image = Images {
                 input: input.as_ptr(),
                 summand: if adds {
@@ -183,6 +190,7 @@ const SIZES: Sizes = Sizes {
     dilation: [1, 1],
     before: [1, 1],
     after: 1,
+    pool: [1, 1],
 };
 
 const PLAIN: [Bounds; 3] = [Bounds::NONE; 3];
@@ -200,13 +208,13 @@ fn channels_of_all_numbers() {
         (2, 112, 130),
     ] {
         for bands in [1, 3] {
-            let mut sizes = Sizes {
+            let sizes = Sizes {
                 inputs,
                 middle,
                 outputs,
                 ..SIZES
             };
-            check(&mut sizes, PLAIN, false, bands);
+            check(&sizes, PLAIN, false, bands);
         }
     }
 }
@@ -225,7 +233,7 @@ fn windows_that_stride_dilate_and_are_padded_unevenly() {
             (size + padding - dilation[i] * (window[i] - 1) - 1) / stride[i] + 1
         };
         for bands in [1, 2, 5] {
-            let mut sizes = Sizes {
+            let sizes = Sizes {
                 rows,
                 columns,
                 out_rows: out(rows, before[0] + below, 0),
@@ -237,14 +245,14 @@ fn windows_that_stride_dilate_and_are_padded_unevenly() {
                 after,
                 ..SIZES
             };
-            check(&mut sizes, PLAIN, false, bands);
+            check(&sizes, PLAIN, false, bands);
         }
     }
 }
 
 #[test]
 fn images_larger_than_what_is_kept() {
-    let mut sizes = Sizes {
+    let sizes = Sizes {
         inputs: 4,
         middle: 60,
         outputs: 9,
@@ -255,7 +263,44 @@ fn images_larger_than_what_is_kept() {
         stride: [2, 2],
         ..SIZES
     };
-    check(&mut sizes, PLAIN, false, 2);
+    check(&sizes, PLAIN, false, 2);
+}
+
+#[test]
+fn pools_at_the_end() {
+    let relu = Bounds {
+        low: 0.0,
+        high: f32::INFINITY,
+    };
+    for (pool, outputs) in [
+        ([2, 2], 16),
+        ([2, 2], 21),
+        ([3, 1], 7),
+        ([1, 2], 40),
+        ([9, 7], 5),
+    ] {
+        for bands in [1, 2, 4] {
+            let sizes = Sizes {
+                pool,
+                outputs,
+                ..SIZES
+            };
+            check(&sizes, [Bounds::NONE, Bounds::NONE, relu], false, bands);
+        }
+    }
+    // More rows than are kept, of which the last is left out.
+    let sizes = Sizes {
+        inputs: 4,
+        middle: 50,
+        outputs: 18,
+        rows: 71,
+        columns: 90,
+        out_rows: 71,
+        out_columns: 90,
+        pool: [2, 2],
+        ..SIZES
+    };
+    check(&sizes, [Bounds::NONE, Bounds::NONE, relu], false, 2);
 }
 
 #[test]
@@ -269,10 +314,10 @@ fn summands_and_bounds() {
         high: 0.3,
     };
     for outputs in [16, 21] {
-        let mut sizes = Sizes { outputs, ..SIZES };
-        check(&mut sizes, [relu6, narrow, Bounds::NONE], true, 2);
-        let mut sizes = Sizes { outputs, ..SIZES };
-        check(&mut sizes, [Bounds::NONE, relu6, narrow], true, 1);
+        let sizes = Sizes { outputs, ..SIZES };
+        check(&sizes, [relu6, narrow, Bounds::NONE], true, 2);
+        let sizes = Sizes { outputs, ..SIZES };
+        check(&sizes, [Bounds::NONE, relu6, narrow], true, 1);
     }
 }
 
@@ -282,16 +327,13 @@ fn what_is_no_number_stays_none() {
         low: 0.0,
         high: 1.0,
     };
-    let mut sizes = Sizes {
+    let sizes = Sizes {
         inputs: 1,
-        middle: 16,
-        outputs: 16,
         window: [1, 1],
         before: [0, 0],
         after: 0,
         ..SIZES
     };
-    sizes.middle = 16;
     let ones = vec![1f32; 256];
     let weights = Weights {
         first: &ones[..16],

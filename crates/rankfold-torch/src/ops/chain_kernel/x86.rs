@@ -6,6 +6,7 @@ use std::arch::x86_64::{
     _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
+use super::super::max_pool_kernel::Windows;
 use super::{Bounds, Images, KEPT, LANES, Scratch, Sizes, Weights, panels};
 
 #[target_feature(enable = "avx512f")]
@@ -160,6 +161,8 @@ struct Product<'a> {
     from: *const f32,
     pixels: usize,
     depth: usize,
+    /// From one pixel to the next.
+    stride: usize,
     weights: &'a [f32],
     bias: &'a [f32],
     /// Columns that are written: at most as many as the bias has.
@@ -222,7 +225,7 @@ impl Product<'_> {
             // Pixels that are missing in the last block are the last one again.
             let mut from = [self.from; PIXELS];
             for (i, from) in from.iter_mut().enumerate() {
-                *from = from.add((block.pixel + i.min(block.count - 1)) * self.depth);
+                *from = from.add((block.pixel + i.min(block.count - 1)) * self.stride);
             }
             let mut weights = block.weights;
             for k in 0..self.depth {
@@ -313,19 +316,25 @@ impl<'a, V: Vector> Chain<'a, V> {
     #[inline(always)]
     unsafe fn run(&self, (top, bottom): (usize, usize), scratch: &mut Scratch) {
         let sizes = self.sizes;
-        let stride = (sizes.before[1] + sizes.columns + sizes.after) * sizes.middle;
+        let wide = sizes.wide();
+        let pooled = sizes.pool[0];
+        let (top, bottom) = (top * pooled, bottom * pooled);
+        let stride = (sizes.before[1] + sizes.columns + sizes.after) * wide;
         let reach = sizes.dilation[0] * (sizes.window[0] - 1) + 1;
-        // Output rows that are taken through all stages at a time.
-        let step = (KEPT / (stride * sizes.stride[0])).clamp(1, bottom - top);
+        // Output rows that are taken through all stages at a time: whole windows of the pool.
+        let step = KEPT / (stride * sizes.stride[0]) / pooled * pooled;
+        let step = step.clamp(pooled, bottom - top);
         let rows = reach + (step - 1) * sizes.stride[0];
         let ring = room(&mut scratch.ring, rows * stride);
-        let filtered = room(
-            &mut scratch.filtered,
-            step * sizes.out_columns * sizes.middle,
-        );
+        let filtered = room(&mut scratch.filtered, step * sizes.out_columns * wide);
+        let unpooled = match sizes.pools() {
+            true => step * sizes.out_columns * sizes.outputs,
+            false => 0,
+        };
+        let unpooled = room(&mut scratch.unpooled, unpooled);
         for row in ring.chunks_exact_mut(stride) {
-            row[..sizes.before[1] * sizes.middle].fill(0.0);
-            row[stride - sizes.after * sizes.middle..].fill(0.0);
+            row[..sizes.before[1] * wide].fill(0.0);
+            row[stride - sizes.after * wide..].fill(0.0);
         }
         let (ring, filtered) = (ring.as_mut_ptr(), filtered.as_mut_ptr());
         // Rows are counted from the first row of zeros above the image.
@@ -338,10 +347,19 @@ impl<'a, V: Vector> Chain<'a, V> {
                 self.first(ring, rows, stride, known.max(row * sizes.stride[0])..needed);
                 known = needed;
                 for (i, row) in (row..next).enumerate() {
-                    let to = filtered.add(i * sizes.out_columns * sizes.middle);
+                    let to = filtered.add(i * sizes.out_columns * wide);
                     self.filter(ring, rows, stride, row, to);
                 }
-                self.last(filtered, row..next);
+                match sizes.pools() {
+                    true => {
+                        self.last(filtered, row..next, unpooled.as_mut_ptr());
+                        self.pool(unpooled, row / pooled..next / pooled);
+                    }
+                    false => {
+                        let start = row * sizes.out_columns * sizes.outputs;
+                        self.last(filtered, row..next, self.image.output.add(start));
+                    }
+                }
             }
             row = next;
         }
@@ -370,9 +388,10 @@ impl<'a, V: Vector> Chain<'a, V> {
             from: unsafe { self.image.input.add(from) },
             pixels: inside.len() * sizes.columns,
             depth: sizes.inputs,
+            stride: sizes.inputs,
             weights: self.weights.first,
             bias: self.weights.first_bias,
-            columns: sizes.middle,
+            columns: sizes.wide(),
             summand: std::ptr::null(),
             bounds: self.weights.first_bounds,
         };
@@ -380,9 +399,9 @@ impl<'a, V: Vector> Chain<'a, V> {
             ring,
             rows,
             stride,
-            middle: sizes.middle,
+            middle: sizes.wide(),
             columns: sizes.columns,
-            before: sizes.before[1] * sizes.middle,
+            before: sizes.before[1] * sizes.wide(),
             slot: inside.start % rows,
             column: 0,
         };
@@ -400,6 +419,7 @@ impl<'a, V: Vector> Chain<'a, V> {
         to: *mut f32,
     ) {
         let sizes = self.sizes;
+        let wide = sizes.wide();
         let (low, high) = unsafe {
             (
                 V::splat(self.weights.taps_bounds.low),
@@ -407,7 +427,7 @@ impl<'a, V: Vector> Chain<'a, V> {
             )
         };
         let mut channel = 0;
-        while channel < sizes.middle {
+        while channel < wide {
             let mut column = 0;
             while column < sizes.out_columns {
                 let count = PIXELS.min(sizes.out_columns - column);
@@ -417,7 +437,7 @@ impl<'a, V: Vector> Chain<'a, V> {
                     let mut offsets = [0; PIXELS];
                     for (i, offset) in offsets.iter_mut().enumerate() {
                         let column = column + i.min(count - 1);
-                        *offset = column * sizes.stride[1] * sizes.middle;
+                        *offset = column * sizes.stride[1] * wide;
                     }
                     let mut taps = self.weights.taps.as_ptr().add(channel);
                     for y in 0..sizes.window[0] {
@@ -425,8 +445,8 @@ impl<'a, V: Vector> Chain<'a, V> {
                         let line = ring.add(line * stride + channel);
                         for x in 0..sizes.window[1] {
                             let tap = V::load(taps);
-                            taps = taps.add(sizes.middle);
-                            let line = line.add(x * sizes.dilation[1] * sizes.middle);
+                            taps = taps.add(wide);
+                            let line = line.add(x * sizes.dilation[1] * wide);
                             for (sum, &offset) in sums.iter_mut().zip(&offsets) {
                                 let value = V::load(line.add(offset));
                                 *sum = value.times_plus(tap, *sum);
@@ -434,7 +454,7 @@ impl<'a, V: Vector> Chain<'a, V> {
                         }
                     }
                     for (i, sum) in sums.iter().enumerate().take(count) {
-                        let to = to.add((column + i) * sizes.middle + channel);
+                        let to = to.add((column + i) * wide + channel);
                         sum.within(low, high).store(to);
                     }
                 }
@@ -444,27 +464,51 @@ impl<'a, V: Vector> Chain<'a, V> {
         }
     }
 
-    /// The third stage for output rows.
+    /// The third stage for output rows, which go to `to`.
     #[inline(always)]
-    unsafe fn last(&self, filtered: *const f32, rows: std::ops::Range<usize>) {
+    unsafe fn last(&self, filtered: *const f32, rows: std::ops::Range<usize>, to: *mut f32) {
         let sizes = self.sizes;
-        let start = rows.start * sizes.out_columns * sizes.outputs;
         let summand = match self.image.summand.is_null() {
             true => std::ptr::null(),
-            false => unsafe { self.image.summand.add(start) },
+            false => {
+                let start = rows.start * sizes.out_columns * sizes.outputs;
+                unsafe { self.image.summand.add(start) }
+            }
         };
         let product = Product {
             from: filtered,
             pixels: rows.len() * sizes.out_columns,
             depth: sizes.middle,
+            stride: sizes.wide(),
             weights: self.weights.last,
             bias: self.weights.last_bias,
             columns: sizes.outputs,
             summand,
             bounds: self.weights.last_bounds,
         };
-        let output = self.image.output.wrapping_add(start);
-        let pixels = (0..).map(|pixel: usize| output.wrapping_add(pixel * sizes.outputs));
+        let pixels = (0..).map(|pixel: usize| to.wrapping_add(pixel * sizes.outputs));
         unsafe { product.run::<V>(pixels) }
+    }
+
+    /// The largest values of the pool's windows, for rows that are written.
+    #[inline(always)]
+    unsafe fn pool(&self, unpooled: &[f32], rows: std::ops::Range<usize>) {
+        let sizes = self.sizes;
+        let written = [rows.len(), sizes.written()[1]];
+        let windows = Windows {
+            channels: sizes.outputs,
+            size: [rows.len() * sizes.pool[0], sizes.out_columns],
+            outputs: written,
+            kernel: sizes.pool,
+            stride: sizes.pool,
+            dilation: [1, 1],
+            before: [0, 0],
+        };
+        let line = written[1] * sizes.outputs;
+        let to = self.image.output.wrapping_add(rows.start * line);
+        for row in 0..rows.len() {
+            let to = unsafe { std::slice::from_raw_parts_mut(to.add(row * line), line) };
+            windows.row(unpooled, row, to);
+        }
     }
 }
