@@ -10,17 +10,15 @@ paper is worth is measured by benches/paper.
 """
 
 import argparse
-import datetime
 import fnmatch
 import json
 import os
 import pathlib
-import platform
 import re
 import shlex
 import shutil
-import subprocess
-import sys
+
+from stored import Stored, run
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "finetune.json"
 ONESHOT = ["--finetune", "oneshot"]
@@ -36,16 +34,11 @@ RUNS = {
 }
 
 
-def run(binary, options, out):
-    """A compression with training; its report, or what it said when it failed."""
+def compress(binary, options, out):
+    """The report of a compression with training."""
     model = f"{os.environ['RANKFOLD_PRETRAINED']}/resnet20-12fca82f.th"
     data = f"cifar10:{os.environ['RANKFOLD_DATA']}"
-    command = [binary, "compress", model, "--arch", "resnet20", "--data", data, *options, "-o", str(out)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL)
-    if done.returncode < 0 or done.returncode == 130:
-        sys.exit(f"interrupted: {shlex.join(command)}")
-    if done.returncode:
-        sys.exit(f"failed with {done.returncode}: {shlex.join(command)}")
+    run([binary, "compress", model, "--arch", "resnet20", "--data", data, *options, "-o", out])
     return json.loads((out / "report.json").read_text())
 
 
@@ -74,19 +67,17 @@ def row(report, options):
 
 def measure(binary, runs, results, folder):
     """Runs what has no result yet, and stores each as soon as it is there; all rows."""
-    stored = json.loads(results.read_text()) if results.exists() else {"rows": {}}
+    stored = Stored(results)
     for name, options in runs.items():
-        if name in stored["rows"]:
+        if name in stored.rows:
             continue
         out = folder / re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
         print(f"{name}: {shlex.join(options)}", flush=True)
-        stored["rows"][name] = row(run(binary, options, out), options)
-        stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-        stored["date"] = datetime.date.today().isoformat()
-        results.write_text(json.dumps(stored, indent=1) + "\n")
+        stored.rows[name] = row(compress(binary, options, out), options)
+        stored.keep()
         shutil.rmtree(out)
-        print(f"{name}: {stored['rows'][name]['top1']:.2f} %", flush=True)
-    return stored["rows"]
+        print(f"{name}: {stored.rows[name]['top1']:.2f} %", flush=True)
+    return stored.rows
 
 
 def main():

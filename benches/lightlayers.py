@@ -14,7 +14,8 @@ import os
 import pathlib
 import shutil
 
-from scratch import Rows, arguments, run, train
+from scratch import Rows, arguments, train
+from stored import run
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "lightlayers.json"
 # What the paper prints, as shares.

@@ -3,19 +3,19 @@
     python3 benches/no_training.py RANKFOLD [--ablation]
 
 needs RANKFOLD_DATA and RANKFOLD_PRETRAINED. Budgets are measured on the whole test set, the ablation on
-test[:5000], and both are written to benches/results/ as JSON with command, machine and date. A result
+test[:5000], and both are written to benches/results/ as JSON with machine and date. A result
 that is there already is not measured again.
 """
 
-import datetime
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
+
+from stored import Stored
 
 BUDGETS = [
     ["--params-removed", "30%"],
@@ -85,7 +85,7 @@ def main():
     ablation = "--ablation" in sys.argv
     name = "ablation" if ablation else "no_training"
     path = pathlib.Path(__file__).parent / "results" / f"{name}.json"
-    known = json.loads(path.read_text())["rows"] if path.exists() else {}
+    stored = Stored(path)
     if ablation:
         wanted = {
             f"{label}, {budget}": (["--params-removed", budget, *options], "test[:5000]")
@@ -100,17 +100,11 @@ def main():
             for budget in BUDGETS
         }
     for label, (options, split) in wanted.items():
-        if label not in known:
-            known[label] = compress(binary, options, split)
-            row = known[label]
-            print(f"{label:45} {row.get('top1', row.get('error'))}  {row['seconds']} s", flush=True)
-        stored = {
-            "command": f"python3 benches/no_training.py RANKFOLD{' --ablation' if ablation else ''}",
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "date": datetime.date.today().isoformat(),
-            "rows": known,
-        }
-        path.write_text(json.dumps(stored, indent=1) + "\n")
+        if label in stored.rows:
+            continue
+        row = stored.rows[label] = compress(binary, options, split)
+        stored.keep()
+        print(f"{label:45} {row.get('top1', row.get('error'))}  {row['seconds']} s", flush=True)
 
 
 main()

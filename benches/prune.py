@@ -11,19 +11,16 @@ there is not run again, and a run that was stopped goes on from its last checkpo
 """
 
 import argparse
-import datetime
 import fnmatch
 import json
 import os
 import pathlib
-import platform
 import random
-import shlex
 import shutil
 import struct
-import subprocess
-import sys
 from array import array
+
+from stored import Stored, run
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "prune.json"
 SAMPLES = 1_000_000
@@ -64,12 +61,6 @@ def write_sums(path):
     path.write_bytes(struct.pack("<Q", len(text)) + text + pairs.tobytes() + sums.tobytes())
 
 
-def run(command):
-    done = subprocess.run(command, stdout=subprocess.DEVNULL)
-    if done.returncode:
-        sys.exit(f"failed with {done.returncode}: {shlex.join(command)}")
-
-
 def report(out):
     return json.loads((out / "report.json").read_text())
 
@@ -80,7 +71,7 @@ def pruned(arguments, name, data, seed, out):
     for step, options in enumerate(STEPS[name]):
         folder = out if step + 1 == len(STEPS[name]) else out.with_name(f"{out.name}-{step}")
         options = [*options.split(), *TRAINING, "--no-teacher", "--seed", str(seed)]
-        run([arguments.binary, "prune", str(model), *options, "--data", data, "-o", str(folder)])
+        run([arguments.binary, "prune", model, *options, "--data", data, "-o", folder])
         reports.append(report(folder))
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         epochs += sum(1 for line in lines if json.loads(line)["epoch"] > 0)
@@ -101,13 +92,13 @@ def pruned(arguments, name, data, seed, out):
 def trained(arguments, name, data, seed, epochs, out):
     """The whole network after as many epochs, by the same recipe."""
     options = [f"calli-{name}", *WHOLE[name].split(), *TRAINING, "--epochs", str(epochs), "--seed", str(seed)]
-    run([arguments.binary, "train", *options, "--data", data, "-o", str(out)])
+    run([arguments.binary, "train", *options, "--data", data, "-o", out])
 
 
 def finished(arguments, name, data, seed, folder, out):
     """The error of a network on the test set after its last training."""
     options = [*LAST[name].split(), *TRAINING, "--seed", str(seed)]
-    run([arguments.binary, "finetune", str(folder), *options, "--data", data, "-o", str(out)])
+    run([arguments.binary, "finetune", folder, *options, "--data", data, "-o", out])
     return report(out)["after"]["rmse"]
 
 
@@ -123,11 +114,11 @@ def main():
     if not sums.exists():
         write_sums(sums)
     data = {"sum": f"tensors:{sums}", "autoencoder": f"mnist:{os.environ['RANKFOLD_DATA']}"}
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
+    stored = Stored(RESULTS)
     for name in STEPS:
         for seed in range(arguments.seeds):
             key = f"{name}, seed {seed}"
-            if key in stored["rows"] or not fnmatch.fnmatch(key, arguments.only):
+            if key in stored.rows or not fnmatch.fnmatch(key, arguments.only):
                 continue
             folders = [arguments.folder / f"{name}-{seed}-{part}" for part in ("pruned", "whole", "last")]
             row = pruned(arguments, name, data[name], seed, folders[0])
@@ -137,10 +128,8 @@ def main():
                 shutil.rmtree(folders[2])
             for folder in folders[:2]:
                 shutil.rmtree(folder)
-            stored["rows"][key] = row
-            stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-            stored["date"] = datetime.date.today().isoformat()
-            RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+            stored.rows[key] = row
+            stored.keep()
             widths = "-".join(str(after) for _, after in row["channels"].values())
             print(f"{key}: {widths}, RMSE {row['rmse']:.4f}, unpruned {row['unpruned_rmse']:.4f}", flush=True)
 

@@ -1,16 +1,13 @@
 """Networks trained from scratch with several seeds: what lightlayers.py and alternatives.py share."""
 
 import argparse
-import datetime
 import fnmatch
 import json
-import os
 import pathlib
-import platform
 import shutil
 import statistics
-import subprocess
-import sys
+
+from stored import Stored, run
 
 
 def arguments(description, folder):
@@ -20,12 +17,6 @@ def arguments(description, folder):
     parser.add_argument("--only", default="*", metavar="PATTERN")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("target") / folder)
     return parser
-
-
-def run(command):
-    done = subprocess.run(command, stdout=subprocess.DEVNULL)
-    if done.returncode:
-        sys.exit(f"ended with {done.returncode}: {' '.join(map(str, command))}")
 
 
 def train(binary, network, options, seed, out, keep=False):
@@ -51,15 +42,15 @@ def train(binary, network, options, seed, out, keep=False):
     }
 
 
-class Rows:
-    """Results in a file, each stored as soon as it is there; what is there is not run again."""
+class Rows(Stored):
+    """Rows of several results each."""
 
     def __init__(self, path, only):
-        self.path, self.only = path, only
-        self.stored = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+        super().__init__(path)
+        self.only = only
 
     def get(self, name):
-        return self.stored["rows"].get(name, {})
+        return self.rows.get(name, {})
 
     def fill(self, name, key, measure):
         """The result `key` of the row `name`, measured unless it is there or not asked for."""
@@ -67,10 +58,8 @@ class Rows:
         if key in row or not fnmatch.fnmatch(name, self.only):
             return row.get(key)
         row[key] = measure()
-        self.stored["rows"][name] = row
-        self.stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-        self.stored["date"] = datetime.date.today().isoformat()
-        self.path.write_text(json.dumps(self.stored, indent=1) + "\n")
+        self.rows[name] = row
+        self.keep()
         return row[key]
 
 

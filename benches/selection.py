@@ -6,20 +6,20 @@ needs RANKFOLD_DATA and RANKFOLD_PRETRAINED. First two sweeps on the training pa
 made in FOLDER (target/select); then the network is compressed at every budget by every selection, and
 measured on the whole test set, of which nothing was used to choose. --train adds a column: the same models
 trained as `compress` trains them with those options, as --train "--distill 600". The numbers are written to
-benches/results/selection.json with command, machine and date. What is there already is not measured again.
+benches/results/selection.json with machine and date. What is there already is not measured again.
 """
 
 import argparse
-import datetime
 import json
 import os
 import pathlib
-import platform
 import shlex
 import subprocess
 import sys
 import tempfile
 import time
+
+from stored import Stored
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "selection.json"
 BUDGETS = ["75%", "65%", "50%"]
@@ -111,32 +111,24 @@ def main():
     parser.add_argument("--train", default="", metavar="OPTIONS")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    stored.setdefault("sweeps", {})
-    stored.setdefault("rows", {})
-
-    def keep():
-        stored["command"] = "python3 benches/selection.py RANKFOLD"
-        stored["machine"] = f"{platform.machine()}, {os.cpu_count()} cores"
-        stored["date"] = datetime.date.today().isoformat()
-        RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
-
+    stored = Stored(RESULTS)
+    sweeps = stored.all.setdefault("sweeps", {})
     for name in SWEEPS:
-        if name not in stored["sweeps"]:
-            stored["sweeps"][name] = sweep(arguments.binary, name, arguments.folder)
-            keep()
+        if name not in sweeps:
+            sweeps[name] = sweep(arguments.binary, name, arguments.folder)
+            stored.keep()
     paths = {name: str(arguments.folder / name) for name in SWEEPS}
     training = shlex.split(arguments.train)
     for label, options in SELECTIONS.items():
         for budget in BUDGETS:
             key = ", ".join([label, budget, *([shlex.join(training)] if training else [])])
-            if key in stored["rows"]:
+            if key in stored.rows:
                 continue
             chosen = [option.format(**paths) for option in options]
             row = compress(arguments.binary, budget, chosen, training) | {"options": options}
-            stored["rows"][key] = row
+            stored.rows[key] = row
             print(f"{key:50} {row.get('top1', row.get('error'))}  {row['seconds']} s", flush=True)
-            keep()
+            stored.keep()
 
 
 main()

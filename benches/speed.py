@@ -8,14 +8,13 @@ its faster layout, and then in processes of their own. Numbers go to benches/res
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
+
+from stored import Stored
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "speed.json"
 VGG16 = [59, 50, 51, 75, 115, 65, 64, 78, 80, 92, 99, 110, 102]
@@ -129,12 +128,9 @@ def main():
                 print("| " + " | ".join(map(str, cells)) + " |", flush=True)
         rows.append(on_onnx_runtime(arguments.binary, folder))
         print(f"VGG16 at the paper's ranks, in multiples of 16, on ONNX Runtime: ×{rows[-1]['speedup']:.2f}")
-    stored = {
-        "rows": rows,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "date": datetime.date.today().isoformat(),
-    }
-    RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+    stored = Stored(RESULTS)
+    stored.all["rows"] = rows
+    stored.keep()
 
 
 main()
