@@ -1,4 +1,4 @@
-"""The tables of docs/results.md from the numbers in benches/results.
+"""The tables of docs/results.md, and of speed-ups in docs/performance.md, from the numbers in benches/results.
 
     python3 benches/results.py
 
@@ -17,7 +17,7 @@ import alternatives
 import lightlayers
 from scratch import spread
 
-PAGE = ROOT / "docs" / "results.md"
+PAGES = [ROOT / "docs" / name for name in ("results.md", "performance.md")]
 BLOCK = re.compile(r"(<!-- table: ([\w ]+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
 
 
@@ -125,7 +125,27 @@ def afterwards(data: str) -> str:
     return table(["size of", "parameters", "LightLayers from scratch", "plain, compressed", "and trained"], lines)
 
 
+def faster() -> str:
+    """How much faster compressed networks are, and what fresh processes need for them."""
+    lines = []
+    for row in rows("speed"):
+        predicted = "–"
+        if row.get("predicted_ms"):
+            predicted = f"{100 * (row['predicted_ms'] / row['measured_when_planned_ms'] - 1):+.0f} %"
+        starts = row.get("fresh", [])
+        first = " → ".join(f"{start['first_output_s']:.2f}" for start in starts)
+        most = " → ".join(f"{start['peak_bytes'] / 1e6:.0f}" for start in starts)
+        lines.append([
+            row["name"], str(row["batch"]), f"{row['before_ms']:.2f}", f"{row['after_ms']:.2f}",
+            f"×{row['speedup']:.2f}", f"×{row['target']:g}", predicted, first or "–", most or "–",
+        ])
+    head = ["network", "batch", "original, ms", "compressed, ms", "speed-up", "asked", "predicted against measured",
+            "first output, s", "memory at most, MB"]
+    return table(head, lines)
+
+
 TABLES = {
+    "speed": faster,
     "no training": lambda: untrained("no_training", "request"),
     "ablation": lambda: untrained("ablation", "what, and parameters removed"),
     "training": trained,
@@ -151,4 +171,5 @@ def page(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))
+    for path in PAGES:
+        path.write_text(page(path.read_text()))

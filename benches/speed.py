@@ -67,6 +67,7 @@ def case(binary, folder, name, network, budget, batches, targets):
         ranks.write_text("".join(f'"{layer}" = {rank}\n' for layer, rank in RANKS[network].items()))
         budget = ["--ranks", ranks]
     if call([binary, "compress", dense, *budget, "-o", out, "--force"]) is None:
+        print(f"{name}: refused")
         return []
     latency = json.loads((out / "report.json").read_text())["adjustments"].get("latency", {})
     accepted = next((one for one in latency.get("tries", []) if one.get("taken")), {})

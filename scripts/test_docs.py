@@ -98,8 +98,9 @@ class Documents(unittest.TestCase):
     def test_the_tables_of_the_results_are_those_of_the_benches(self) -> None:
         import results
 
-        text = results.PAGE.read_text()
-        self.assertEqual(results.page(text), text, "run `python3 benches/results.py`")
+        for path in results.PAGES:
+            text = path.read_text()
+            self.assertEqual(results.page(text), text, f"{path.name}: run `python3 benches/results.py`")
 
 
 if __name__ == "__main__":

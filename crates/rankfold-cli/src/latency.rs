@@ -189,11 +189,15 @@ impl Race {
         if (measured.share() / expected - 1.0).abs() > DOUBTFUL {
             measured = self.measure(&skeleton)?;
         }
+        // Of several plans those pass that were lucky: what passes has to do so twice.
+        if self.spare(&measured) >= 1.0 {
+            let again = self.measure(&skeleton)?;
+            if self.spare(&again) < self.spare(&measured) {
+                measured = again;
+            }
+        }
         let (before, after) = (measured.before.0.median(), measured.after.median());
-        let wanted = match self.limit {
-            Limit::Share(share) => before * share,
-            Limit::AtMost(nanoseconds) => nanoseconds as f64 / 1e9,
-        };
+        let wanted = self.wanted(&measured);
         // The machine may have become faster or slower since the layers were timed: it did so for both.
         let predicted = expected * before;
         self.tries.push(json!({
@@ -211,7 +215,7 @@ impl Race {
         );
         let share = after / before;
         self.nearest = Some(self.nearest.map_or(share, |nearest| nearest.min(share)));
-        let spare = wanted * ROOM / after;
+        let spare = self.spare(&measured);
         let place = self.tries.len() - 1;
         let tried = Tried { plan, place };
         if spare >= 1.0 {
@@ -290,6 +294,19 @@ impl Race {
         })
     }
 
+    /// The seconds that the compressed network may take.
+    fn wanted(&self, measured: &Measured) -> f64 {
+        match self.limit {
+            Limit::Share(share) => measured.before.0.median() * share,
+            Limit::AtMost(nanoseconds) => nanoseconds as f64 / 1e9,
+        }
+    }
+
+    /// How much slower it could be and still keep the budget with room.
+    fn spare(&self, measured: &Measured) -> f64 {
+        self.wanted(measured) * ROOM / measured.after.median()
+    }
+
     fn unmet(&self) -> Failure {
         let nearest = self.nearest.unwrap_or(1.0);
         Failure::new(
@@ -320,6 +337,14 @@ impl Race {
     /// Times both models once more, for the record, as `bench` does for the report.
     pub(crate) fn finish(&self, graph: &Graph, source: &str, out: &OutFolder) -> Outcome<Value> {
         let measured = self.measure(graph)?;
+        if measured.after.median() > self.wanted(&measured) {
+            note(format!(
+                "measured again at the end it takes {:.3} ms of {:.3} wanted: the speed of this machine changes; \
+                 ask for a little more where the budget must hold at all times",
+                1e3 * measured.after.median(),
+                1e3 * self.wanted(&measured),
+            ));
+        }
         let row = |model: &str, timing: &Timing, layout: &str| {
             json!({
                 "model": model,
