@@ -11,6 +11,7 @@ use rankfold_onnxruntime::{Library, OnnxRuntime};
 use rankfold_torch::{Device, Libtorch, Options};
 
 use crate::failure::{Failure, Kind, Outcome};
+use crate::output::note;
 
 /// How ONNX Runtime gets to where it is found.
 pub(crate) const GET_ONNX_RUNTIME: &str = "pip install onnxruntime into the active Python, or give --onnxruntime FILE, its libonnxruntime.so";
@@ -97,6 +98,7 @@ impl Clock {
     pub(crate) fn open(args: &EngineArgs, device: Device, batch: usize) -> Outcome<Self> {
         Ok(match args.engine {
             None | Some(EngineArg::Libtorch) => {
+                warn_of_sleeping_threads(device);
                 let options = Options {
                     device,
                     ..Options::default()
@@ -116,6 +118,18 @@ impl Clock {
             Self::Libtorch(_) => "libtorch",
             Self::OnnxRuntime(_) => "onnxruntime",
         }
+    }
+}
+
+/// Threads that sleep between parallel steps cost a network of many small steps a tenth of its speed.
+pub(crate) fn warn_of_sleeping_threads(device: Device) {
+    let name = "OMP_WAIT_POLICY";
+    let passive = std::env::var(name).is_ok_and(|policy| policy.eq_ignore_ascii_case("passive"));
+    if passive && device == Device::Cpu && rankfold_torch::threads() > 1 {
+        note(format!(
+            "{name}=passive is set, with which every step of a network waits for its threads to wake: unset it \
+             unless the model will run with it"
+        ));
     }
 }
 

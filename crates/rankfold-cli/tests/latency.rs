@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{json, json_file, listing, refused, run, succeeds};
+use support::{command, json, json_file, listing, refused, run, succeeds};
 
 fn shipped() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -183,4 +183,21 @@ fn fresh_processes_are_timed_from_their_start() {
     assert!(number("loaded_s") > 0.0 && number("loaded_s") < number("first_output_s"));
     assert!(number("run_s") > 0.0 && number("run_s") < number("first_output_s"));
     assert!(number("peak_bytes") >= 500_000.0, "{start}");
+}
+
+#[test]
+fn threads_that_sleep_between_steps_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let shipped = shipped();
+    let told = |policy: &str, threads: &str| {
+        let few = ["--arch", "resnet20", "--batch", "1", "--repeat", "3"];
+        let arguments = [&["bench", &shipped, "--threads", threads], &few[..]].concat();
+        let mut bench = command(&arguments, folder.path());
+        let output = bench.env("OMP_WAIT_POLICY", policy).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).contains("OMP_WAIT_POLICY=")
+    };
+    assert!(told("PASSIVE", "2"));
+    assert!(!told("active", "2"));
+    assert!(!told("passive", "1"));
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::args::{ArchArgs, DeviceArgs};
 use crate::data::fixed_batch;
-use crate::engine::{EngineArg, EngineArgs};
+use crate::engine::{EngineArg, EngineArgs, warn_of_sleeping_threads};
 use crate::exported::Format;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::interrupt;
@@ -135,6 +135,9 @@ impl Bench {
             check_finite(&loaded.graph)?;
             check_sizes(&loaded)?;
             models.push((path.display().to_string(), loaded));
+        }
+        if self.engine.engine != Some(EngineArg::Onnxruntime) {
+            warn_of_sleeping_threads(device);
         }
         let roof = self.profile.then(|| Roof::measure(device)).transpose()?;
         let batches = self.batches(&models)?;
