@@ -129,6 +129,9 @@ def faster() -> str:
     """How much faster compressed networks are, and what fresh processes need for them."""
     lines = []
     for row in rows("speed"):
+        if "refused" in row:
+            lines.append([row["name"], str(row["batch"]), "–", "–", "refused", f"×{row['target']:g}", "–", "–", "–"])
+            continue
         predicted = "–"
         if row.get("predicted_ms"):
             predicted = f"{100 * (row['predicted_ms'] / row['measured_when_planned_ms'] - 1):+.0f} %"

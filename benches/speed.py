@@ -48,14 +48,13 @@ UNMET = 5
 
 
 def call(command):
-    """The output of a command; nothing where a budget cannot be met."""
+    """The output of a command, and why a budget cannot be met, one of them empty."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode == UNMET:
-        print(done.stderr.strip().splitlines()[0], file=sys.stderr)
-        return None
+        return "", next(line for line in done.stderr.splitlines() if line.startswith("error: "))
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}: {done.stderr}")
-    return done.stdout
+    return done.stdout, ""
 
 
 def case(binary, folder, name, network, budget, batches, targets):
@@ -66,13 +65,15 @@ def case(binary, folder, name, network, budget, batches, targets):
         ranks = folder / f"{network}.toml"
         ranks.write_text("".join(f'"{layer}" = {rank}\n' for layer, rank in RANKS[network].items()))
         budget = ["--ranks", ranks]
-    if call([binary, "compress", dense, *budget, "-o", out, "--force"]) is None:
-        print(f"{name}: refused")
-        return []
+    _, refused = call([binary, "compress", dense, *budget, "-o", out, "--force"])
+    if refused:
+        print(f"{name}: {refused}")
+        pairs = zip(batches, targets)
+        return [{"name": name, "batch": size, "target": target, "refused": refused} for size, target in pairs]
     latency = json.loads((out / "report.json").read_text())["adjustments"].get("latency", {})
     accepted = next((one for one in latency.get("tries", []) if one.get("taken")), {})
     batch = ",".join(map(str, batches))
-    bench = json.loads(call([binary, "bench", dense, out, "--batch", batch, "--fresh", "--json"]))
+    bench = json.loads(call([binary, "bench", dense, out, "--batch", batch, "--fresh", "--json"])[0])
     rows = []
     for size, target in zip(batches, targets):
         before, after = [row for row in bench["rows"] if row["batch"] == size]
@@ -95,7 +96,7 @@ def on_onnx_runtime(binary, folder):
     dense, ranks, out = folder / "vgg16.safetensors", folder / "vgg16.toml", folder / "vgg16-aligned"
     call([binary, "compress", dense, "--ranks", ranks, "--align", "16", "-o", out, "--force"])
     report = json.loads((out / "report.json").read_text())
-    bench = json.loads(call([binary, "bench", dense, out, "--batch", "1", "--engine", "onnxruntime", "--json"]))
+    bench = json.loads(call([binary, "bench", dense, out, "--batch", "1", "--engine", "onnxruntime", "--json"])[0])
     before, after = bench["rows"]
     return {
         "name": "VGG16, the paper's ranks in multiples of 16, ONNX Runtime",
@@ -122,6 +123,8 @@ def main():
         for name, *rest in CASES:
             for row in case(arguments.binary, folder, name, *rest):
                 rows.append(row)
+                if "refused" in row:
+                    continue
                 before, after = row["fresh"]
                 times = lambda key: f"×{before[key] / max(after[key], 1e-9):.2f}"
                 cells = [name, row["batch"], f"{row['before_ms']:.2f}", f"{row['after_ms']:.2f}"]
