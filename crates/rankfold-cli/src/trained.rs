@@ -17,7 +17,7 @@ use crate::folder::OutFolder;
 use crate::model::Loaded;
 use crate::output::{note, say};
 use crate::record::{Done, Record, Side};
-use crate::training::{Choice, Material, TrainingArgs, account};
+use crate::training::{Choice, Material, TrainingArgs, account, chosen_note};
 
 /// How `finetune`, `train` and `prune` run, and where to.
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ impl Finish {
             last: epoch.map(|_| &graduate.last),
             steps: json!({ "training": account(graduate, recipe, material, epoch) }),
             notes: epoch
-                .map(|epoch| format!("epoch {epoch} was the best on {}", material.chosen_on))
+                .map(|epoch| chosen_note(epoch, material))
                 .into_iter()
                 .collect(),
             done: None,

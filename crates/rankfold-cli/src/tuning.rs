@@ -17,7 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::folder::OutFolder;
 use crate::interrupt;
 use crate::training::{
-    Choice, Material, RecipeArg, Training, TrainingArgs, account, epochs, weights_hash,
+    Choice, Material, RecipeArg, Training, TrainingArgs, account, chosen_note, epochs, weights_hash,
 };
 
 /// Whether and in which order a network is trained while it is compressed.
@@ -208,12 +208,7 @@ impl Tuning<'_> {
             true => Some(self.control(epochs)?),
             false => None,
         };
-        let chosen = epoch.map(|epoch| {
-            format!(
-                "epoch {epoch} was the best on {}",
-                self.tuition.material.chosen_on
-            )
-        });
+        let chosen = epoch.map(|epoch| chosen_note(epoch, &self.tuition.material));
         Ok(Tuned {
             account: account(
                 &graduate,

@@ -103,6 +103,13 @@ fn a_compressed_network_learns_from_its_original_and_all_is_written_down() {
             .unwrap()
             .contains("not learnt from")
     );
+    // Steps that only do harm are told, and not used.
+    let mut harmful = borrowed(&arguments);
+    harmful.splice(harmful.len() - 1.., ["harmed", "--rate", "0.5"]);
+    let (_, noted) = succeeds(&harmful, at);
+    assert!(noted.contains("a lower --rate"), "{noted}");
+    let report = json_file(&at.join("harmed/report.json"));
+    assert_eq!(report["adjustments"]["training"]["chosen_epoch"], 0);
     // It is a model like any other, and still knows how it was compressed.
     succeeds(&["inspect", "out"], at);
     let again: Vec<&str> = [

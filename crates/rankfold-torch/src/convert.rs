@@ -43,6 +43,22 @@ pub fn dtype_of(kind: Kind) -> Result<DType> {
     })
 }
 
+/// `value` as a scalar that a tensor of `kind` takes: what no number of that type reaches is infinite.
+pub(crate) fn scalar_of(value: f64, kind: Kind) -> f64 {
+    let largest = match kind {
+        Kind::Half => 65_504.0,
+        // Eight bits of mantissa in place of the 24 of f32.
+        Kind::BFloat16 => (2.0 - 2f64.powi(-7)) * 2f64.powi(127),
+        Kind::Float => f64::from(f32::MAX),
+        _ => return value,
+    };
+    if value.abs() > largest {
+        f64::INFINITY.copysign(value)
+    } else {
+        value
+    }
+}
+
 pub(crate) fn sizes(shape: &[usize]) -> Vec<i64> {
     shape.iter().map(|&n| n as i64).collect()
 }

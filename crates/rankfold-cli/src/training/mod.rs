@@ -19,7 +19,7 @@ use crate::interrupt;
 
 pub(crate) use self::material::{Material, sample};
 pub(crate) use self::options::{RecipeArg, TrainingArgs, at_least_zero};
-pub(crate) use self::outcome::{Choice, account, epochs};
+pub(crate) use self::outcome::{Choice, account, chosen_note, epochs};
 
 /// A course with all that is needed to go through it.
 pub(crate) struct Training<'a> {

@@ -35,6 +35,17 @@ impl Choice {
     }
 }
 
+/// What the user is told of the epoch that was chosen.
+pub(crate) fn chosen_note(epoch: usize, material: &Material) -> String {
+    let on = &material.chosen_on;
+    match epoch {
+        0 => format!(
+            "no epoch was better on {on} than the network before its training, which is used: a lower --rate disturbs it less"
+        ),
+        _ => format!("epoch {epoch} was the best on {on}"),
+    }
+}
+
 /// What a report says of a training.
 pub(crate) fn account(
     graduate: &Graduate,

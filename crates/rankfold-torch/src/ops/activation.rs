@@ -4,6 +4,7 @@ use rankfold_graph::ops::Activation;
 use tch::{TchError, Tensor};
 
 use super::{Call, OpResult};
+use crate::convert::scalar_of;
 
 pub(super) fn activation(op: &Activation, call: &Call<'_>) -> OpResult {
     let input = call.input(0)?;
@@ -32,7 +33,10 @@ pub(super) fn activation(op: &Activation, call: &Call<'_>) -> OpResult {
         Activation::HardSigmoid => input.f_hardsigmoid(),
         Activation::Mish => input.f_mish(),
         Activation::Softplus => input.f_softplus(),
-        Activation::Clamp { min, max } => input.f_clamp(min, max),
+        Activation::Clamp { min, max } => {
+            let kind = input.f_kind()?;
+            input.f_clamp(scalar_of(min, kind), scalar_of(max, kind))
+        }
         Activation::Exp => input.f_exp(),
         Activation::Sqrt => input.f_sqrt(),
         Activation::Abs => input.f_abs(),
@@ -47,7 +51,10 @@ fn in_place(op: &Activation, own: &mut Tensor) -> Option<Result<Tensor, TchError
     Some(match *op {
         Activation::Relu => own.f_relu_(),
         Activation::Relu6 => own.f_clamp_(0.0, 6.0),
-        Activation::Clamp { min, max } => own.f_clamp_(min, max),
+        Activation::Clamp { min, max } => {
+            let kind = own.kind();
+            own.f_clamp_(scalar_of(min, kind), scalar_of(max, kind))
+        }
         Activation::Silu => own.f_silu_(),
         Activation::Sigmoid => own.f_sigmoid_(),
         Activation::Tanh => own.f_tanh_(),

@@ -201,5 +201,6 @@ pub(crate) fn pad_trailing(
     value: f64,
 ) -> Result<Tensor, TchError> {
     let amounts: Vec<i64> = padding.iter().rev().flatten().copied().collect();
+    let value = crate::convert::scalar_of(value, input.f_kind()?);
     input.f_pad(amounts, "constant", value)
 }

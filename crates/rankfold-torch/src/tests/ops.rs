@@ -124,6 +124,37 @@ fn an_activation_in_place_gives_the_same() {
 }
 
 #[test]
+fn bounds_and_padding_that_a_narrow_type_cannot_hold_are_infinite() {
+    let highest = f64::from(f32::MAX);
+    let clamp = Activation::Clamp {
+        min: 0.25,
+        max: highest,
+    };
+    let mut builder = GraphBuilder::new("narrow");
+    let x = builder.input("x", Fact::batch_of(&[3, 4])).unwrap();
+    let own = builder.op("neg", Activation::Neg, &[x]).unwrap();
+    let in_place = builder.op("in_place", clamp, &[own]).unwrap();
+    let apart = builder.op("apart", clamp, &[x]).unwrap();
+    let padding = vec![[0, 0], [0, 0], [0, 1]];
+    let value = -highest;
+    let padded = builder
+        .op("padded", Pad { padding, value }, &[apart])
+        .unwrap();
+    let graph = builder.finish(&[in_place, padded]).unwrap();
+    let x = input(&[2, 3, 4], 1).to_kind(Kind::BFloat16);
+    let options = crate::Options {
+        dtype: DType::BF16,
+        ..plain(Layout::Nchw)
+    };
+    let outputs = run(&graph, options, &[x.shallow_clone()]);
+    assert!(outputs[0].equal(&x.neg().clamp_min(0.25)));
+    let clamped = x.clamp_min(0.25);
+    assert!(outputs[1].narrow(2, 0, 4).equal(&clamped));
+    let lowest = outputs[1].narrow(2, 4, 1).max().double_value(&[]);
+    assert!(lowest < -3e38, "{lowest}");
+}
+
+#[test]
 fn batch_norm_equals_its_formula() {
     let (scale, shift, mean) = (weight(&[3], 1), weight(&[3], 2), weight(&[3], 3));
     let var = GraphTensor::from_f32(vec![3], vec![0.5, 2.0, 1.5]).unwrap();
