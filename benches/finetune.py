@@ -28,6 +28,9 @@ RUNS = {
     "75% removed": ["--params-removed", "75%", *ONESHOT],
     "75% removed, the paper's recipe": ["--params-removed", "75%", *ONESHOT, "--recipe", "paper"],
     "50% removed, outputs and labels": ["--params-removed", "50%", *OUTPUTS, "--control"],
+    "50% removed, best effort and a low rate": [
+        "--params-removed", "50%", "--effort", "best", *OUTPUTS, "--rate", "2e-4", "--control",
+    ],
     "75% removed, outputs and labels": ["--params-removed", "75%", *OUTPUTS],
     "85% removed, outputs and labels": ["--params-removed", "85%", *OUTPUTS],
     "twice as fast at batch 64": ["--latency", "2x", "--latency-batch", "64", *OUTPUTS],

@@ -38,11 +38,16 @@ def material(options: list[str]) -> str:
 
 
 def trained() -> list[dict]:
-    """Of the trained networks of a budget in parameters, the one of most epochs for everything that can be learnt from."""
+    """Of the trained networks of a budget in parameters, the one of most epochs for everything that can be learnt from.
+
+    Where no epoch was better than the start, the network is one that was not trained, and has a row as such.
+    """
     longest: dict[tuple[str, str], dict] = {}
     for row in results("finetune").values():
         option, budget, *rest = row["options"]
         key = (budget, material(rest))
+        if row["chosen_epoch"] == 0:
+            continue
         if option == "--params-removed" and row["epochs"] >= longest.get(key, row)["epochs"]:
             longest[key] = row
     return [longest[key] for key in sorted(longest)]

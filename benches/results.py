@@ -56,6 +56,7 @@ def untrained(name: str, what: str) -> str:
 WHAT = {
     "": "outputs and blocks, no labels (the default)",
     "outputs and labels": "outputs, and labels by a tenth (`--block-weight 0 --label-weight 0.1`)",
+    "best effort and a low rate": "outputs, and labels by a tenth, from `--effort best`, at a tenth of the rate (`--rate 2e-4`)",
     "the paper's recipe": "the labels, as the paper does (`--recipe paper`)",
 }
 
@@ -66,11 +67,13 @@ def trained() -> str:
     for label, row in sorted(rows("finetune").items()):
         budget, *what = label.split(", ")
         minimised = WHAT[", ".join(what[:-1])] if budget.endswith("removed") else WHAT["outputs and labels"]
-        before, after = row["divergence"][0], row["divergence"][row["chosen_epoch"]]
+        # Without a teacher the last is used, and nothing diverges.
+        chosen = row["epochs"] if row["chosen_epoch"] is None else row["chosen_epoch"]
+        before, after = row["divergence"][0], row["divergence"][chosen]
         told = before is not None and after is not None
         lines.append([
             budget, share(row, "parameters"), share(row, "macs"), minimised, str(row["epochs"]), top1(row),
-            "–" if row["control_top1"] is None else f"{row['control_top1']:.2f}", str(row["chosen_epoch"]),
+            "–" if row["control_top1"] is None else f"{row['control_top1']:.2f}", str(chosen),
             f"{before:.3f} → {after:.3f}" if told else "–",
         ])
     head = ["budget", "parameters removed", "MACs removed", "what is minimised", "epochs", "top-1", "dense control",

@@ -6,6 +6,7 @@ That command lines parse is tested beside the commands (crates/rankfold-cli/src/
 import re
 import subprocess
 import sys
+import tomllib
 import unittest
 from pathlib import Path
 
@@ -83,6 +84,18 @@ class Documents(unittest.TestCase):
         for path in sorted((ROOT / "docs").glob("*.md")):
             if path.name != "README.md":
                 self.assertIn(f"({path.name})", index, f"docs/README.md does not list {path.name}")
+
+    def test_the_crates_of_the_readme_depend_on_what_they_say(self) -> None:
+        text = (ROOT / "README.md").read_text()
+        told = dict(re.findall(r"^\| `rankfold-(\w+)` \|.*\| ([^|]+) \|$", text, re.MULTILINE))
+        ours = "rankfold-"
+        for manifest in sorted(ROOT.glob("crates/*/Cargo.toml")):
+            crate = tomllib.loads(manifest.read_text())
+            needs = {name.removeprefix(ours) for name in crate["dependencies"] if name.startswith(ours)}
+            name = crate["package"]["name"].removeprefix(ours)
+            expected = {"–": set(), "all": set(told) - {name}}.get(told[name], set(told[name].split(", ")))
+            with self.subTest(crate=name):
+                self.assertEqual(needs, expected)
 
     def test_the_results_of_the_readme_are_those_of_the_benches(self) -> None:
         import readme
