@@ -119,4 +119,19 @@ mod tests {
         let [one, other] = share(ConnectionRule::MeanVariance(0.25));
         assert_ne!(one, other);
     }
+
+    #[test]
+    fn thresholds_are_what_the_rules_say() {
+        // Mean −2, variance 4.5.
+        let weights = [-4.0, -4.0, 1.0, -1.0];
+        let near = |rule: ConnectionRule, expected: f64| {
+            let threshold = rule.threshold(&weights);
+            assert!(
+                (threshold - expected).abs() < 1e-12,
+                "{rule:?}: {threshold}"
+            );
+        };
+        near(ConnectionRule::MeanVariance(0.5), 2.0 + 0.5 * 4.5);
+        near(ConnectionRule::RootMeanSquare(0.5), 0.5 * 8.5f64.sqrt());
+    }
 }

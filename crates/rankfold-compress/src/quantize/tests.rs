@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use rankfold_graph::ops::{Activation, Arithmetic, Binary, Conv, Flatten, Linear, MaxPool};
+use rankfold_graph::ops::{
+    Activation, Arithmetic, Binary, Conv, Flatten, Linear, MaxPool, Quantize,
+};
 use rankfold_graph::{Code, DType, Fact, GraphBuilder, Tensor};
 
 use super::*;
@@ -296,6 +298,49 @@ fn ranges_hold_zero_and_leave_out_what_is_rare() {
             let scale = rule.rounding(&observed).scale;
             assert!(scale.is_finite() && scale > 0.0, "{rule} {ends:?}");
         }
+    }
+}
+
+#[test]
+fn the_least_squares_range_has_the_least_error_that_was_tried() {
+    // Numbers from −0.5 to 1.5 and some further out; the ends are not among them.
+    let mut sample: Vec<f32> = drawn(&[1.0; 40], 50).iter().map(|x| x + 0.5).collect();
+    sample.extend([-0.8, 1.9, 2.0]);
+    sample.sort_by(f32::total_cmp);
+    let observed = Observed {
+        min: -3.0,
+        max: 7.0,
+        sample: sample.clone(),
+        channels: Vec::new(),
+    };
+    // The nearest of the 256 numbers, by trying them all.
+    let error = |rounding: &Quantize| -> f64 {
+        let numbers: Vec<f64> = (0..=255)
+            .map(|i| f64::from(i - i32::from(rounding.zero_point)) * f64::from(rounding.scale))
+            .collect();
+        let nearest = |x: f64| {
+            numbers
+                .iter()
+                .map(|n| (n - x).abs())
+                .fold(f64::MAX, f64::min)
+        };
+        sample.iter().map(|&x| nearest(f64::from(x)).powi(2)).sum()
+    };
+    let chosen = error(&RangeRule::LeastSquares.rounding(&observed));
+    let full = error(&RangeRule::Full.rounding(&observed));
+    assert!(chosen < 0.8 * full, "{chosen:e} of {full:e}");
+    for step in 0..=40 {
+        let share = 1.0 - 0.75 * step as f32 / 40.0;
+        let shorter = Observed {
+            min: observed.min * share,
+            max: observed.max * share,
+            ..Observed::default()
+        };
+        let other = error(&RangeRule::Full.rounding(&shorter));
+        assert!(
+            chosen <= other * (1.0 + 1e-4),
+            "{step}: {chosen:e} > {other:e}"
+        );
     }
 }
 

@@ -130,3 +130,28 @@ fn unsqueezed(track: Track, axes: &[i64], rank: usize) -> Followed {
     let axis = old.into_iter().nth(track.axis)?;
     Some(vec![Track { axis, ..track }])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repeated_in(from: &[usize], to: &[usize], axis: usize) -> Option<usize> {
+        let dims = |sizes: &[usize]| sizes.iter().map(|&n| Dim::from(n)).collect::<Vec<_>>();
+        repeats(&dims(from), &dims(to), axis)
+    }
+
+    #[test]
+    fn a_channel_takes_as_many_places_as_what_was_merged_with_it() {
+        assert_eq!(repeated_in(&[2, 3, 4, 5], &[2, 60], 1), Some(20));
+        assert_eq!(repeated_in(&[2, 3, 4, 5], &[2, 3, 20], 1), Some(1));
+        assert_eq!(repeated_in(&[2, 7, 3, 4], &[2, 7, 12], 2), Some(4));
+    }
+
+    #[test]
+    fn channels_that_are_cut_or_moved_are_not_followed() {
+        assert_eq!(repeated_in(&[2, 6, 4], &[2, 4, 6], 1), None);
+        assert_eq!(repeated_in(&[2, 3, 4], &[3, 2, 4], 1), None);
+        assert_eq!(repeated_in(&[2, 7, 3, 4], &[7, 2, 12], 2), None);
+        assert_eq!(repeated_in(&[2, 0, 4], &[2, 0], 1), None);
+    }
+}
