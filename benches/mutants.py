@@ -120,7 +120,10 @@ def main():
         # What one crate's tests need is built once.
         stored.rows.update((name, None) for name in sorted(chosen, key=lambda name: -CRATES.index(mutants[name]["package"])))
     todo = [None, "missed"] if arguments.missed else [None]
-    for name in [name for name, became in stored.rows.items() if became in todo]:
+    names = [name for name, became in stored.rows.items() if became in todo]
+    if gone := [name for name in names if name not in mutants]:
+        sys.exit(f"{RESULTS} is of {stored.all.get('commit')}, and the sources have changed since: there is no {gone[0]}")
+    for name in names:
         if time.monotonic() > until:
             break
         stored.rows[name] = outcome(mutants[name])

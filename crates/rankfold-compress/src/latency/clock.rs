@@ -141,3 +141,59 @@ pub trait Engine {
     /// The steps of a network in the usual layout, in one of many runs; none where they are not known.
     fn steps(&self, graph: &Graph, runs: usize) -> Result<Vec<StepTime>, Self::Error>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_on_straight_lines_between_measurements() {
+        let timing = Timing {
+            samples: vec![5.0, 1.0, 2.0, 4.0],
+        };
+        assert_eq!(timing.fastest(), 1.0);
+        assert_eq!(timing.median(), 3.0);
+        assert_eq!(timing.quartiles(), [1.75, 4.25]);
+        assert_eq!(timing.quantile(1.0), 5.0);
+        let none = Timing { samples: vec![] };
+        assert!(none.median().is_nan());
+    }
+
+    #[test]
+    fn models_take_turns_and_begin_by_turns() {
+        let repeat = Repeat {
+            warmup: 2,
+            samples: 3,
+            seconds: 0.0,
+        };
+        let mut order = Vec::new();
+        let timings = by_turns(3, repeat, |model| {
+            order.push(model);
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+        assert_eq!(order, [0, 0, 1, 1, 2, 2, 0, 1, 2, 1, 2, 0, 2, 0, 1]);
+        assert!(timings.iter().all(|timing| timing.samples.len() == 3));
+        assert_eq!(by_turns(2, repeat, Err), Err(0));
+    }
+
+    #[test]
+    fn quick_models_run_as_often_as_fills_a_measurement() {
+        let repeat = Repeat {
+            warmup: 1,
+            samples: 1,
+            seconds: 0.02,
+        };
+        let mut runs = 0;
+        let pause = std::time::Duration::from_millis(1);
+        let timings = by_turns(1, repeat, |_| {
+            runs += 1;
+            std::thread::sleep(pause);
+            Ok::<_, ()>(())
+        })
+        .unwrap();
+        // A machine that is busy sleeps longer.
+        assert!((3..=21).contains(&runs), "{runs}");
+        assert!(timings[0].median() >= pause.as_secs_f64());
+    }
+}

@@ -202,3 +202,28 @@ fn is_homogeneous(op: &Op) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_of_groups_belong_to_the_inputs_of_their_group() {
+        let (shape, groups) = ([4, 3, 1, 2], 2);
+        let channel = input_channel(&shape, groups);
+        let mut element = 0;
+        for output in 0..4 {
+            for input in 0..3 {
+                for _tap in 0..2 {
+                    assert_eq!(channel(element), 3 * (output / 2) + input);
+                    element += 1;
+                }
+            }
+        }
+        let numbers: Vec<f32> = (0..24)
+            .map(|i| if i % 2 == 0 { i as f32 } else { -0.5 })
+            .collect();
+        let most = by_input_channel(&shape, &numbers, groups, 6);
+        assert_eq!(most, [6.0, 8.0, 10.0, 18.0, 20.0, 22.0]);
+    }
+}
