@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn quick_models_run_as_often_as_fills_a_measurement() {
         let repeat = Repeat {
-            warmup: 1,
+            warmup: 20,
             samples: 1,
             seconds: 0.02,
         };
@@ -192,8 +192,8 @@ mod tests {
             Ok::<_, ()>(())
         })
         .unwrap();
-        // A machine that is busy sleeps longer.
-        assert!((3..=21).contains(&runs), "{runs}");
+        // Twenty at most, fewer on a machine that is busy and sleeps longer.
+        assert!((23..=40).contains(&runs), "{runs}");
         assert!(timings[0].median() >= pause.as_secs_f64());
     }
 }
