@@ -46,9 +46,8 @@ def trained() -> list[dict]:
     for row in results("finetune").values():
         option, budget, *rest = row["options"]
         key = (budget, material(rest))
-        if row["chosen_epoch"] == 0:
-            continue
-        if option == "--params-removed" and row["epochs"] >= longest.get(key, row)["epochs"]:
+        own = option == "--params-removed" and row["chosen_epoch"] != 0
+        if own and row["epochs"] >= longest.get(key, row)["epochs"]:
             longest[key] = row
     return [longest[key] for key in sorted(longest)]
 
