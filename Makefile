@@ -81,7 +81,7 @@ results: libtorch ## Run every experiment that has no numbers yet (many hours, g
 
 .PHONY: mutants
 mutants: libtorch ## Change the decompose and compress crates in 300 places, one by one, and see whether tests notice (hours, goes on where it stopped)
-	python3 benches/mutants.py
+	@"$$(scripts/venv.py)" benches/mutants.py
 
 .PHONY: bench-peers
 bench-peers: libtorch ## Time Rankfold and the Python peers on the same work, in one run

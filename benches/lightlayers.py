@@ -26,6 +26,9 @@ PRINTED = {
     },
 }
 SETTINGS = ["--recipe", "lightlayers", "--batch", "64", "--augment", "none", "--precision", "f32"]
+# At K = 1 a bias below all that its channel sees lets nothing through, in training neither: with these seeds
+# some of every image arrives at the end before training (with 3, 4, 5 and 7 nothing does, as with 0, 1 and 2).
+LIVING = {"mnist k=1": [6, 8, 9]}
 # The passes of training after the plain network was compressed.
 AFTERWARDS = 3
 
@@ -34,8 +37,17 @@ def name(data, layers):
     return f"{data} {layers if isinstance(layers, str) else f'k={layers}'}"
 
 
+def living(data, layers):
+    return f"{name(data, layers)}, not cut off"
+
+
 # The rows by name, and what is printed for them.
-LABELS = {name(data, layers): share for data, networks in PRINTED.items() for layers, share in networks.items()}
+LABELS = {
+    label: share
+    for data, networks in PRINTED.items()
+    for layers, share in networks.items()
+    for label in [name(data, layers), *([living(data, layers)] if name(data, layers) in LIVING else [])]
+}
 
 
 def scratch(binary, data, layers, seed, folder):
@@ -71,6 +83,8 @@ def main():
         for layers in PRINTED[data]:
             for seed in range(given.seeds):
                 rows.fill(name(data, layers), str(seed), lambda: scratch(given.binary, data, layers, seed, given.folder))
+            for seed in LIVING.get(name(data, layers), []):
+                rows.fill(living(data, layers), str(seed), lambda: scratch(given.binary, data, layers, seed, given.folder))
         plain = rows.get(name(data, "conv2d")).get("0")
         for k in (layers for layers in PRINTED[data] if isinstance(layers, int)):
             light = rows.get(name(data, k)).get("0")

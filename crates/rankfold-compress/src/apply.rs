@@ -377,3 +377,40 @@ fn paper_sizes(layer: &Layer, stages: &[(StageOutline, Array4<f32>)]) -> Option<
     };
     Some((0..stages.len()).map(size).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Budget, Request, plan};
+
+    #[test]
+    fn the_stages_of_a_layer_are_found_by_their_names() {
+        let graph = rankfold_zoo::build("lenet5", &rankfold_zoo::Options::default()).unwrap();
+        let (conv, fc) = (Some(4), None);
+        let request = Request::new(Budget::UniformRank { conv, fc });
+        let (data, control) = (Statistics::new(), Control::default());
+        let plan = plan(&graph, &request, &data, control, &|_| ())
+            .unwrap()
+            .plan;
+        let (smaller, _) = apply(&graph, &plan, &data, &NoStore, control, &|_| ()).unwrap();
+        let layers = Layer::all(&graph);
+        let stages = |name: &str| {
+            let layer = layers.iter().find(|layer| layer.name == name).unwrap();
+            let named = stage_names(layer, &smaller).into_iter();
+            named
+                .map(|stage| (stage.node, stage.weight, stage.bias))
+                .collect::<Vec<_>>()
+        };
+        let stage = |node: &str, bias: bool| {
+            let part = |name: &str| format!("{node}.{name}");
+            (node.to_owned(), part("weight"), bias.then(|| part("bias")))
+        };
+        let factors = [
+            stage("conv2.0", false),
+            stage("conv2.1", false),
+            stage("conv2.2", true),
+        ];
+        assert_eq!(stages("conv2"), factors);
+        assert_eq!(stages("fc1"), [stage("fc1", true)]);
+    }
+}

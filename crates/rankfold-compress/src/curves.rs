@@ -314,3 +314,27 @@ fn between(grid: &[usize], measured: &[Distance], scale: usize) -> Distance {
         damage: mix_option(a.damage, b.damage),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_lies_on_straight_lines() {
+        let at = |weight: f64| Distance {
+            weight,
+            response: Some(2.0 * weight),
+            damage: None,
+        };
+        let (grid, measured) = ([2, 6, 8], [at(0.8), at(0.4), at(0.1)]);
+        for (scale, weight) in [(2, 0.8), (3, 0.7), (5, 0.5), (6, 0.4), (7, 0.25), (8, 0.1)] {
+            let found = between(&grid, &measured, scale);
+            assert!((found.weight - weight).abs() < 1e-12, "{scale}: {found:?}");
+            assert!(
+                (found.response.unwrap() - 2.0 * weight).abs() < 1e-12,
+                "{scale}"
+            );
+            assert_eq!(found.damage, None);
+        }
+    }
+}

@@ -135,3 +135,24 @@ impl fmt::Display for Rank {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_a_rank_has_its_bound() {
+        let within = |rank, max| Rank::is_within(rank, max);
+        assert!(within(Rank::One(3), Rank::One(3)));
+        assert!(!within(Rank::One(0), Rank::One(3)));
+        assert!(!within(Rank::One(4), Rank::One(3)));
+        assert!(within(Rank::Two([2, 3]), Rank::Two([2, 3])));
+        for outside in [[3, 3], [2, 4], [0, 3], [2, 0]] {
+            assert!(
+                !within(Rank::Two(outside), Rank::Two([2, 3])),
+                "{outside:?}"
+            );
+        }
+        assert!(!within(Rank::One(1), Rank::Two([2, 3])));
+    }
+}

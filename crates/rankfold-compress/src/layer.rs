@@ -230,3 +230,27 @@ impl Layer {
         Ok(view.to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_have_the_layers_name_and_a_number() {
+        for part in ["conv", "conv.0", "conv.12"] {
+            assert!(is_part_of(part, "conv"), "{part}");
+        }
+        for other in ["conv.", "conv.a", "conv2", "conv.0.1", "other", "conv0"] {
+            assert!(!is_part_of(other, "conv"), "{other}");
+        }
+    }
+
+    #[test]
+    fn channels_are_those_of_all_groups() {
+        let graph =
+            rankfold_zoo::build("alexnet-caffe", &rankfold_zoo::Options::default()).unwrap();
+        let layers = Layer::all(&graph);
+        let conv2 = layers.iter().find(|layer| layer.name == "conv2").unwrap();
+        assert_eq!((conv2.in_channels(), conv2.out_channels()), (96, 256));
+    }
+}

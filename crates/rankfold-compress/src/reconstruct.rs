@@ -167,3 +167,35 @@ fn set(graph: &mut Graph, name: &str, values: Vec<f32>) -> Result<(), CompressEr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_the_mean_answer_less_the_mean_given() {
+        // Two groups of two outputs over one input of two taps.
+        let kernel = Array4::from_shape_fn((4, 1, 1, 2), |(t, _, _, k)| (3 * t + k) as f32);
+        let approximation = kernel.mapv(|w| 0.5 * w + 1.0);
+        let paired = PairedStatistics {
+            mean: vec![array![0.5, 1.0], array![2.0, -1.0]],
+            covariance: Vec::new(),
+            blend_mean: vec![array![1.0, 2.0], array![3.0, 0.25]],
+            cross: Vec::new(),
+        };
+        let shift = wanted_shift(&kernel, &approximation, &paired);
+        for t in 0..4 {
+            let part = |of: &Array4<f32>, k| f64::from(of[[t, 0, 0, k]]);
+            let missing = |k: usize| {
+                let (blend, mean) = (&paired.blend_mean[t / 2], &paired.mean[t / 2]);
+                part(&kernel, k) * blend[k] - part(&approximation, k) * mean[k]
+            };
+            assert!(
+                (shift[t] - missing(0) - missing(1)).abs() < 1e-12,
+                "{t}: {shift}"
+            );
+        }
+    }
+}

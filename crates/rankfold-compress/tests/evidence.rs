@@ -190,6 +190,33 @@ fn what_hurts_more_keeps_more_and_budgets_are_kept() {
 }
 
 #[test]
+fn of_layers_that_lose_no_accuracy_the_one_that_diverges_more_keeps_more() {
+    let graph = network();
+    let kept_at = |diverges: &str| {
+        let sweep = described(&graph);
+        let scale = |layer: &str| if layer == diverges { 0.1 } else { 0.001 };
+        let mut cells = cells(&sweep, &scale);
+        for cell in &mut cells {
+            cell.changed = Some(Changed { lost: 0, gained: 0 });
+        }
+        let evidence = Evidence::new(sweep, cells, Judge::Accuracy, &graph).unwrap();
+        let request = Request {
+            select: Select::Curves,
+            evidence: Some(Arc::new(evidence)),
+            ..Request::new(half())
+        };
+        let (statistics, control) = (Statistics::new(), Control::default());
+        let planned = plan(&graph, &request, &statistics, control, &|_| ()).unwrap();
+        ["fc1", "fc2"].map(|layer| kept(&planned, layer))
+    };
+    let (first, second) = (kept_at("fc1"), kept_at("fc2"));
+    assert!(
+        first[0] > second[0] && first[1] < second[1],
+        "{first:?} {second:?}"
+    );
+}
+
+#[test]
 fn greedy_has_the_least_worst_layer_and_curves_the_least_sum() {
     let graph = network();
     let scale = |layer: &str| 0.1 + layer.len() as f64 % 3.0;

@@ -48,7 +48,7 @@ fn request(budget: Budget) -> Request {
     };
     Request {
         only: vec!["layer[12].*".to_owned()],
-        forms: Some(vec![Form::Cp3, Form::Channel]),
+        forms: Some(vec![Form::Spatial, Form::Channel]),
         curves,
         ..Request::new(budget)
     }
@@ -80,7 +80,7 @@ fn nothing_is_replaced_by_what_is_slower() {
     let graph = network();
     let slow = |name: &str, form, rank: usize| match (name.starts_with("layer1"), form) {
         (true, _) => 1_001,
-        (false, Form::Cp3) => 100 + 5 * rank as u64,
+        (false, Form::Spatial) => 100 + 5 * rank as u64,
         _ => 2_000,
     };
     let times = timetable(&graph, slow);
@@ -90,13 +90,13 @@ fn nothing_is_replaced_by_what_is_slower() {
         match layer.form {
             Form::Keep => {}
             form => {
-                assert_eq!(form, Form::Cp3, "{}", layer.name);
+                assert_eq!(form, Form::Spatial, "{}", layer.name);
                 assert!(!layer.name.starts_with("layer1"), "{}", layer.name);
             }
         }
     }
     assert!(REST + time(&planned) <= total * 3 / 4);
-    assert!(planned.plan.layers.iter().any(|l| l.form == Form::Cp3));
+    assert!(planned.plan.layers.iter().any(|l| l.form == Form::Spatial));
 }
 
 #[test]
@@ -108,6 +108,8 @@ fn budgets_in_time_are_kept_or_the_nearest_is_named() {
         let allowed = limit.of(times.total);
         let planned = planned(&graph, times, limit).unwrap();
         assert!(REST + time(&planned) <= allowed);
+        let predicted = timetable(&graph, quick).predicted(&planned.plan);
+        assert_eq!(predicted, Some(REST + time(&planned)));
     }
     let error = planned(&graph, timetable(&graph, quick), Limit::AtMost(2_000)).unwrap_err();
     assert!(

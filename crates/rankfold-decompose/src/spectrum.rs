@@ -59,14 +59,6 @@ impl Spectrum {
         }
     }
 
-    /// The relative errors at `ranks`, in the same order.
-    pub fn relative_errors(&self, ranks: &[usize]) -> Vec<f64> {
-        ranks
-            .iter()
-            .map(|&rank| self.relative_error(rank))
-            .collect()
-    }
-
     /// The fewest components (at least one) with a relative error of at most `tolerance`, or `None`
     /// where the known values do not reach it.
     pub fn rank_for(&self, tolerance: Tolerance) -> Option<usize> {

@@ -9,7 +9,10 @@ use ndarray::{Array2, Array4};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
-use rankfold_decompose::cp::{CpForm, CpOptions, cp, cp_weighted, cp_weighted_curve, max_rank};
+use rankfold_decompose::cp::{
+    CpForm, CpOptions, CpWeights, Refine, Target, cp, cp_weighted, cp_weighted_curve, max_rank,
+    refine,
+};
 use rankfold_decompose::{Control, DecomposeError, InputCovariance};
 
 /// Second moments of `samples` correlated patches.
@@ -161,4 +164,56 @@ fn groups_have_their_own_metric() {
         Control::default(),
     );
     assert!(matches!(error, Err(DecomposeError::ShapeMismatch { .. })));
+}
+
+#[test]
+fn refinement_ends_where_no_factor_alone_can_be_better() {
+    let kernel = gaussian::<f64>([8, 6, 3, 3], 71);
+    let c = moments(54, 400, 73);
+    let covariance = InputCovariance::new(c.clone()).unwrap();
+    let o = options(CpForm::ThreeWay);
+    let start = cp(kernel.view(), 5, &o, Control::default())
+        .unwrap()
+        .weights;
+    let target = Target {
+        covariance: &covariance,
+        cross: None,
+        outputs: None,
+    };
+    let thorough = Refine {
+        sweeps: 300,
+        steps: 30,
+        ridge: 1e-10,
+        ..Refine::default()
+    };
+    let refined = refine(kernel.view(), &start, target, &thorough, Control::default()).unwrap();
+    let error =
+        |weights: &CpWeights<f64>| response_error(&kernel, &weights.reconstruct(), &c).powi(2);
+    assert!(
+        error(&refined) < 0.9 * error(&start),
+        "{} {}",
+        error(&refined),
+        error(&start)
+    );
+    // How fast the error falls along a direction of one factor, which is drawn.
+    let slope = |weights: &CpWeights<f64>, factor: usize| {
+        let moved = |by: f64| {
+            let mut weights = weights.clone();
+            let own = match factor {
+                0 => &mut weights.input,
+                1 => &mut weights.spatial[0],
+                _ => &mut weights.output,
+            };
+            let (rows, columns, height, width) = own.dim();
+            let direction = gaussian::<f64>([rows, columns, height, width], 75);
+            let size = (own.mapv(|x| x * x).sum() / direction.mapv(|x| x * x).sum()).sqrt();
+            own.scaled_add(by * size, &direction);
+            error(&weights)
+        };
+        ((moved(1e-5) - moved(-1e-5)) / 2e-5).abs()
+    };
+    for factor in 0..3 {
+        let (before, after) = (slope(&start, factor), slope(&refined, factor));
+        assert!(after < 0.02 * before, "{factor}: {before} {after}");
+    }
 }

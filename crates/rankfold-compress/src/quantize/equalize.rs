@@ -226,4 +226,45 @@ mod tests {
         let most = by_input_channel(&shape, &numbers, groups, 6);
         assert_eq!(most, [6.0, 8.0, 10.0, 18.0, 20.0, 22.0]);
     }
+
+    #[test]
+    fn channels_that_are_never_made_or_never_used_stay() {
+        let mut graph = rankfold_zoo::build("lenet5", &rankfold_zoo::Options::default()).unwrap();
+        let (channels, name) = (120, WeightName::from("fc2.weight"));
+        let mut numbers = graph
+            .weights()
+            .get(&name)
+            .unwrap()
+            .to_f32()
+            .unwrap()
+            .into_owned();
+        // Nothing uses the first channel.
+        numbers
+            .iter_mut()
+            .step_by(channels)
+            .for_each(|number| *number = 0.0);
+        let most = largest(&[84, channels], &numbers, 1);
+        graph
+            .set_weight(
+                &name,
+                Tensor::from_f32(vec![84, channels], numbers).unwrap(),
+            )
+            .unwrap();
+        // Nothing makes the second.
+        let mut ranges = vec![2.0; channels];
+        ranges[1] = 0.0;
+        let second = Ends {
+            kernel: &name,
+            bias: None,
+            groups: 1,
+        };
+        let found = divisors(&graph, &second, &ranges).unwrap();
+        assert_eq!(found[..2], [1.0, 1.0]);
+        let ratio = |channel: usize| (ranges[channel] / most[channel]).sqrt();
+        let greatest = (2..channels).map(ratio).fold(0.0, f32::max);
+        for (channel, divisor) in found.iter().enumerate().skip(2) {
+            let expected = (ratio(channel) / greatest).max(LEAST);
+            assert!((divisor / expected - 1.0).abs() < 1e-5, "{channel}");
+        }
+    }
 }

@@ -115,3 +115,25 @@ fn bias_steps<'a>(graph: &'a Graph, node: &'a Node) -> Option<(&'a WeightName, V
     let codes = code.bias_codes(&values, rounding.scale)?;
     Some((bias, code.bias_of(&codes, rounding.scale)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_cut_along_any_axis() {
+        let values: Vec<f32> = (0..12)
+            .map(|i| if i % 5 == 0 { -i as f32 } else { 0.5 })
+            .collect();
+        assert_eq!(largest(&[2, 3, 2], &values, 0), [5.0, 10.0]);
+        assert_eq!(largest(&[2, 3, 2], &values, 1), [0.5, 0.5, 10.0]);
+        assert_eq!(largest(&[2, 3, 2], &values, 2), [10.0, 5.0]);
+    }
+
+    #[test]
+    fn numbers_go_up_to_the_next_of_half_the_bits() {
+        for (number, expected) in [(0.0, 0.0), (1.0, 1.0), (1.003, 1.0078125), (3.1, 3.109375)] {
+            assert_eq!(up_to_bf16(number), expected, "{number}");
+        }
+    }
+}

@@ -110,3 +110,23 @@ impl Rule for Channel {
         factors.reconstruct()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::rule;
+
+    #[test]
+    fn the_svd_of_a_matrix_is_for_one_matrix() {
+        let graph = rankfold_zoo::build("resnet20", &rankfold_zoo::Options::default()).unwrap();
+        let layers = Layer::all(&graph);
+        let mut layer = layers[5].clone();
+        let svd = rule(Form::Svd).unwrap();
+        assert!(matches!(svd.applies(&layer), Err(Refusal::NotLinear)));
+        layer.shape = [8, 4, 1, 1];
+        assert!(svd.applies(&layer).is_ok());
+        layer.geometry.groups = 2;
+        let refused = svd.applies(&layer);
+        assert!(matches!(refused, Err(Refusal::Grouped { groups: 2 })));
+    }
+}

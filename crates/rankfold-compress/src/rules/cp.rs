@@ -344,3 +344,44 @@ impl Rule for Cp {
         joined(layer, kernels).reconstruct()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rankfold_zoo::{InitialWeights, Options, build};
+
+    use super::*;
+    use crate::rules::rule;
+
+    fn layer(network: &str, name: &str) -> Layer {
+        let options = Options {
+            weights: InitialWeights::Zeros,
+            ..Options::default()
+        };
+        let layers = Layer::all(&build(network, &options).unwrap());
+        layers.into_iter().find(|layer| layer.name == name).unwrap()
+    }
+
+    #[test]
+    fn work_is_that_of_products_and_systems() {
+        // Two groups of 128 outputs and 48 inputs, 5×5, and of three terms.
+        let layer = layer("alexnet-caffe", "conv2");
+        let (products, equations) = (2 * 128 * 48 * 25 * 3, 9 * (3 + 2 * (128 + 48 + 25)));
+        assert_eq!(sweep_work(&layer, 6), f64::from(2 * (products + equations)));
+        let steps = Refine::default().steps as i32;
+        let (products, system) = ((128 + 3 * (steps + 1)) * 1200 * 1200, 75 * 75 * 75 / 3);
+        assert_eq!(
+            refinement_work(&layer, 6),
+            f64::from(2 * (products + system))
+        );
+    }
+
+    #[test]
+    fn the_largest_affordable_rank_is_the_last_whose_sweeps_fit() {
+        let layer = layer("resnet20", "layer2.1.conv1");
+        let rule = rule(Form::Cp3).unwrap();
+        let work = sweep_work(&layer, 10) * LEAST_SWEEPS as f64;
+        assert_eq!(rule.affordable(&layer, work), 10);
+        assert_eq!(rule.affordable(&layer, work - 1.0), 9);
+        assert_eq!(rule.affordable(&layer, 0.0), 1);
+    }
+}

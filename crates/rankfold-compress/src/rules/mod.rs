@@ -287,3 +287,65 @@ pub(crate) fn mean_shift(
     }
     shift
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, array};
+    use rankfold_decompose::Threads;
+
+    use super::*;
+
+    #[test]
+    fn distances_are_sums_over_groups() {
+        // Two groups of two outputs each, over one input of two taps.
+        let kernel = Array4::from_shape_vec((4, 1, 1, 2), (1..=8).map(|w| w as f32).collect());
+        let kernel = kernel.unwrap();
+        let approximation = kernel.mapv(|w| w - 0.5 * w * (w - 4.0).signum());
+        let covariance = [
+            array![[2.0, 1.0], [1.0, 3.0]],
+            array![[5.0, -2.0], [-2.0, 1.0]],
+        ];
+        let metric = Array2::from_shape_fn((4, 4), |(i, j)| 1.0 / (1 + i + j) as f64);
+        let statistics = LayerStatistics {
+            mean: vec![Array1::zeros(2); 2],
+            covariance: covariance.to_vec(),
+            output_metric: Some(metric.clone()),
+            samples: 10,
+        };
+        let row = |of: &Array4<f32>, t: usize| [0, 1].map(|tap| f64::from(of[[t, 0, 0, tap]]));
+        let difference = &kernel - &approximation;
+        // Of every pair of outputs of one group: what their rows have in common under the covariance.
+        let common = |of: &Array4<f32>, i: usize, j: usize| {
+            let (a, b) = (row(of, i), row(of, j));
+            let c = &covariance[i / 2];
+            (0..4)
+                .map(|k| a[k / 2] * c[[k / 2, k % 2]] * b[k % 2])
+                .sum::<f64>()
+        };
+        let energy = |of| (0..4).map(|i| common(of, i, i)).sum::<f64>();
+        let pairs = (0..16)
+            .map(|k| (k / 4, k % 4))
+            .filter(|(i, j)| i / 2 == j / 2);
+        let damage: f64 = pairs
+            .map(|(i, j)| metric[[i, j]] * common(&difference, i, j))
+            .sum();
+        let threads = Threads::Serial;
+        let measured = Original::new(&kernel, Some(&statistics), threads).distance(&approximation);
+        let close = |found: f64, expected: f64| {
+            assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}")
+        };
+        close(
+            measured.response.unwrap(),
+            (energy(&difference) / energy(&kernel)).sqrt(),
+        );
+        close(measured.damage.unwrap(), damage);
+        let squares = |of: &Array4<f32>| of.iter().map(|w| f64::from(w * w)).sum::<f64>();
+        close(
+            measured.weight,
+            (squares(&difference) / squares(&kernel)).sqrt(),
+        );
+        let blind = Original::new(&kernel, None, threads).distance(&approximation);
+        assert_eq!((blind.response, blind.damage), (None, None));
+        close(blind.weight, measured.weight);
+    }
+}

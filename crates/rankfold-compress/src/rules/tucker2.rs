@@ -145,3 +145,26 @@ impl Rule for Tucker2 {
         factors.reconstruct()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rankfold_zoo::{InitialWeights, Options, build};
+
+    use super::*;
+
+    #[test]
+    fn work_is_that_of_products_and_eigenproblems() {
+        let options = Options {
+            weights: InitialWeights::Zeros,
+            ..Options::default()
+        };
+        let layers = Layer::all(&build("alexnet-caffe", &options).unwrap());
+        let layer = layers.iter().find(|layer| layer.name == "conv2").unwrap();
+        // Two groups of 128 outputs and 48 inputs, 5×5, and of ranks 2 and 3.
+        let products = 128 * 48 * 25 * (2 + 3);
+        let grams = 128 * 128 * 2 * 25 + 48 * 48 * 3 * 25;
+        let eigen = 50 * (128 * 128 * 128 + 48 * 48 * 48);
+        let work = f64::from(2 * (products + grams + eigen));
+        assert_eq!(sweep_work(layer, Rank::Two([4, 6])), work);
+    }
+}
