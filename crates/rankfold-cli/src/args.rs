@@ -128,7 +128,8 @@ impl DeviceArgs {
 /// A model: a file, or zoo:NAME.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArgs {
-    /// A compressed model, a checkpoint with --arch, or zoo:NAME for seeded random weights
+    /// A .pt2 or ONNX model, one that was compressed, a checkpoint with --arch, or zoo:NAME for seeded
+    /// random weights
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
 

@@ -27,6 +27,8 @@ use crate::record::{Record, Report};
 use crate::sameness::{self, Sameness};
 use crate::training::weights_hash;
 
+/// What every finished folder holds.
+const REPORT: &str = "report.json";
 /// The folder of finished factors.
 const FACTORS: &str = "factors";
 /// What the folders of trainings begin with.
@@ -78,6 +80,15 @@ impl OutFolder {
         if taken && !force {
             let message = format!("{} exists and is not empty", target.display());
             return Err(Failure::usage(message).hint("give --force to replace it"));
+        }
+        if taken && !target.join(REPORT).is_file() {
+            let message = format!(
+                "{} holds files that Rankfold did not write",
+                target.display()
+            );
+            return Err(Failure::usage(message).hint(
+                "--force replaces whole folders; give another name by --output, or empty this one",
+            ));
         }
         let name = target.file_name().ok_or_else(|| {
             Failure::usage(format!("{} names no folder to write", target.display()))

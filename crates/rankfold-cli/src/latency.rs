@@ -252,8 +252,8 @@ impl Race {
             return self.settled().map(Some).ok_or_else(|| self.unmet());
         }
         note(format!(
-            "{said}, {:.3} wanted and {:.0} % less aimed at, that the next measurement keeps it too: a faster \
-             model is tried",
+            "{said}; {:.3} ms are asked for, and {:.0} % less are aimed at, so that a second measurement keeps \
+             them too: a faster model is tried",
             1e3 * wanted,
             100.0 * (1.0 - ROOM)
         ));

@@ -59,8 +59,8 @@ fn told_of_few(statistics: &Statistics) -> Option<String> {
         n => format!(", and {n} other layers saw too few"),
     };
     Some(format!(
-        "few inputs: `{name}` takes {} numbers and saw {} samples{others}; more of them (--calibrate) make \
-         factors that fit new inputs better",
+        "few inputs: `{name}` takes {} numbers and saw {} samples{others}; data with more inputs, and \
+         --calibrate as high, make factors that fit new inputs better",
         own.width(),
         own.samples
     ))

@@ -217,6 +217,13 @@ fn a_folder_that_is_taken_is_left_alone() {
         before,
         fs::read(at.join("small/model.safetensors")).unwrap()
     );
+    // --force replaces what Rankfold wrote and nothing else.
+    fs::create_dir(at.join("own")).unwrap();
+    fs::write(at.join("own/notes.txt"), "precious").unwrap();
+    let mut own = [&again[..5], &["own", "--force"]].concat();
+    own[1] = "zoo:lenet5";
+    refused(&own, at, 2, &["own", "did not write", "hint:"]);
+    assert_eq!(fs::read(at.join("own/notes.txt")).unwrap(), b"precious");
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Difference {
 pub struct Comparison {
     /// Values that both models have, in order.
     pub values: Vec<Difference>,
+    /// How many values have the same name in both and not the same shape.
+    pub unlike: usize,
     /// The outputs.
     pub outputs: Vec<Difference>,
     /// Mean Kullback–Leibler divergence of the second model's class probabilities from the first's;
@@ -46,6 +48,7 @@ struct Sums {
     bb: f64,
     ab: f64,
     dd: f64,
+    pairs: usize,
 }
 
 impl Sums {
@@ -59,6 +62,7 @@ impl Sums {
         self.bb += dot(&b, &b).at(step)?;
         self.ab += dot(&a, &b).at(step)?;
         self.dd += dot(&d, &d).at(step)?;
+        self.pairs += 1;
         Ok(())
     }
 
@@ -197,8 +201,10 @@ pub fn compare(
             if let (Some(x), Some(y)) = (outputs_a.first(), outputs_b.first())
                 && x.dim() == 2
             {
-                let p = log_probabilities(x, a.scores())?;
-                let q = log_probabilities(y, b.scores())?;
+                // In floats scores that are close have one and the same logarithm.
+                let fine = |t: &Tensor| t.f_to_kind(Kind::Double).at("comparing outputs");
+                let p = log_probabilities(&fine(x)?, a.scores())?;
+                let q = log_probabilities(&fine(y)?, b.scores())?;
                 divergence.add(&p, &q)?;
             }
             images += length;
@@ -210,11 +216,19 @@ pub fn compare(
     if images == 0 {
         return Err(TorchError::Empty { what: "compare" });
     }
+    for (output, sums) in a.output_names().zip(&output_sums) {
+        for (which, square) in [("first", sums.aa), ("second", sums.bb)] {
+            if !square.is_finite() {
+                let output = output.to_owned();
+                return Err(TorchError::AnswerNonFinite { output, which });
+            }
+        }
+    }
     let scored = divergence.images > 0;
+    let compared = || common.iter().zip(&sums).filter(|(_, sums)| sums.pairs > 0);
     Ok(Comparison {
-        values: (common.iter().zip(&sums))
-            .map(|(c, s)| s.difference(&c.name))
-            .collect(),
+        values: compared().map(|(c, s)| s.difference(&c.name)).collect(),
+        unlike: common.len() - compared().count(),
         outputs: (a.output_names().zip(&output_sums))
             .map(|(n, s)| s.difference(n))
             .collect(),

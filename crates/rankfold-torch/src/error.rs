@@ -114,6 +114,14 @@ pub enum TorchError {
         /// What it is.
         op: &'static str,
     },
+    /// An answer of one of two models that holds what is no number.
+    #[error("output `{output}` of the {which} model holds numbers that are not finite")]
+    AnswerNonFinite {
+        /// The output.
+        output: String,
+        /// Which of the two models.
+        which: &'static str,
+    },
     /// Data without labels where they are needed.
     #[error("the data have no labels")]
     NoLabels,
@@ -186,6 +194,9 @@ impl TorchError {
                 Some("the model can still be inspected, compressed on its weights and written")
             }
             Self::NonFinite { .. } => Some("the file is damaged or training has diverged"),
+            Self::AnswerNonFinite { .. } => {
+                Some("look for such numbers in the inputs; the weights of both models are finite")
+            }
             Self::NoLabels => Some("use data with labels, or `compare`, which needs none"),
             Self::Inputs { .. } => Some(
                 "a file of `--data tensors:FILE` holds one tensor an input, under the model's names",

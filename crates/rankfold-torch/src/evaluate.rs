@@ -86,11 +86,15 @@ impl Tally {
     }
 }
 
-/// The logarithm of class probabilities.
+/// The logarithm of class probabilities, in doubles where the scores are, else in floats.
 pub fn log_probabilities(scores: &Tensor, kind: Scores) -> Result<Tensor> {
     let step = "taking logarithms";
     match kind {
-        Scores::Logits => scores.f_log_softmax(-1, Kind::Float).at(step),
+        Scores::Logits => {
+            let double = scores.kind() == Kind::Double;
+            let kind = if double { Kind::Double } else { Kind::Float };
+            scores.f_log_softmax(-1, kind).at(step)
+        }
         Scores::Probabilities => scores
             .f_clamp_min(f64::from(f32::MIN_POSITIVE))
             .at(step)?

@@ -99,6 +99,7 @@ fn json(comparison: &Comparison) -> serde_json::Value {
     };
     serde_json::json!({
         "values": list(&comparison.values),
+        "unlike": comparison.unlike,
         "outputs": list(&comparison.outputs),
         "kl": comparison.kl,
         "kl_se": comparison.kl_se,
@@ -118,6 +119,12 @@ fn text(comparison: &Comparison) -> String {
     let rows = comparison.values.iter().chain(&comparison.outputs).map(row);
     let table = table(&["value", "relative error", "cosine"], &[0], rows.collect());
     let mut lines = vec![table.to_string(), String::new()];
+    if comparison.unlike > 0 {
+        lines.push(format!(
+            "left out: {} values that have the same name in both models and not the same shape",
+            comparison.unlike
+        ));
+    }
     if let (Some(kl), Some(error)) = (comparison.kl, comparison.kl_se) {
         // A mean of numbers near zero may come out below it.
         let kl = if kl < 0.0 { 0.0 } else { kl };

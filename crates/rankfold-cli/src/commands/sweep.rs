@@ -26,7 +26,8 @@ use crate::sweep::{Measuring, Shard, SweepFolder, Training, measure, merge, read
 /// same command goes on where it was stopped.
 #[derive(Debug, Args)]
 pub(crate) struct SweepCommand {
-    /// A compressed model, a checkpoint with --arch, or zoo:NAME for seeded random weights
+    /// A .pt2 or ONNX model, one that was compressed, a checkpoint with --arch, or zoo:NAME for seeded
+    /// random weights
     #[arg(value_name = "MODEL", required_unless_present = "merge")]
     model: Option<PathBuf>,
 

@@ -304,6 +304,86 @@ fn comparing_finds_nothing_between_equals_and_the_place_of_a_change() {
     assert!(matches!(error, crate::TorchError::Stopped));
 }
 
+/// Four images.
+fn four() -> rankfold_data::Loader {
+    use rankfold_data::{DataSpec, Dataset, ImageSize, Loader, LoaderOptions, Normalization};
+    let spec: DataSpec = "shapes:3".parse().unwrap();
+    let data = Dataset::open(&spec, &"test[:4]".parse().unwrap(), ImageSize::default());
+    Loader::new(
+        data.unwrap(),
+        LoaderOptions::evaluate(4, Normalization::unit()),
+    )
+    .unwrap()
+}
+
+#[test]
+fn close_answers_are_told_apart_and_others_than_numbers_refused() {
+    let run = |graph: &Graph| Executor::new(graph, plain(Layout::Nhwc)).unwrap();
+    let compare = |a: &Graph, b: &Graph| {
+        let go = |_: usize| std::ops::ControlFlow::Continue(());
+        crate::compare(&run(a), &run(b), true, four().epoch(0, 0).unwrap(), go)
+    };
+    let graph = image_network();
+    let with = |weights: Vec<f32>| {
+        let name = rankfold_graph::WeightName::from("fc.weight");
+        let mut graph = graph.clone();
+        graph
+            .set_weight(&name, GraphTensor::from_f32(vec![10, 8], weights).unwrap())
+            .unwrap();
+        graph
+    };
+    let tiny = |sign: f32| with(noise(80, 5).iter().map(|w| sign * 1e-9 * w).collect());
+    let opposite = compare(&tiny(1.0), &tiny(-1.0)).unwrap();
+    assert_eq!(opposite.agreement, Some(0.0));
+    assert_eq!(
+        compare(&tiny(1.0), &tiny(1.0)).unwrap().agreement,
+        Some(100.0)
+    );
+    let broken = with(vec![f32::INFINITY; 80]);
+    let error = compare(&graph, &broken).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            crate::TorchError::AnswerNonFinite {
+                which: "second",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = compare(&broken, &graph).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            crate::TorchError::AnswerNonFinite { which: "first", .. }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn values_of_other_shapes_are_not_compared() {
+    let network = |width: usize| {
+        let mut b = GraphBuilder::new("rows");
+        let x = b.input("x", Fact::batch_of(&[3, 32, 32])).unwrap();
+        let x = conv(&mut b, "inner", [width, 3, 1, 1], Conv::new("", None, 2), x);
+        let mean = rankfold_graph::ops::Mean {
+            axes: vec![1, 2],
+            keep: false,
+        };
+        let x = b.op("mean", mean, &[x]).unwrap();
+        b.finish(&[x]).unwrap()
+    };
+    let run = |width| Executor::new(&network(width), plain(Layout::Nchw)).unwrap();
+    let go = |_: usize| std::ops::ControlFlow::Continue(());
+    let found = crate::compare(&run(4), &run(6), true, four().epoch(0, 0).unwrap(), go).unwrap();
+    assert_eq!(found.unlike, 1);
+    assert!(
+        found.values.iter().all(|value| value.name != "inner"),
+        "{found:?}"
+    );
+}
+
 /// Two convolutions for 32×32 colour images, ten classes.
 pub(crate) fn image_network() -> Graph {
     let mut b = GraphBuilder::new("images");
