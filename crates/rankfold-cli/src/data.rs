@@ -1,5 +1,7 @@
 //! From options to batches that fit a model.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rankfold_data::{DataSpec, Dataset, ImageSize, Loader, LoaderOptions, Normalization};
 use rankfold_graph::Graph;
 
@@ -53,7 +55,48 @@ pub(crate) fn unchecked(
     how: &PreparationArgs,
     split: &rankfold_data::Split,
 ) -> Outcome<Dataset> {
-    Ok(Dataset::open(spec, split, image_size(graph, how)?)?)
+    let data = Dataset::open(spec, split, image_size(graph, how)?)?;
+    tell_of_names(graph, &data);
+    Ok(data)
+}
+
+/// Says, once, which tensors of the data are taken for which inputs of the model, where names do not tell.
+fn tell_of_names(graph: &Graph, data: &Dataset) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    let inputs = graph.inputs().iter();
+    let wanted: Vec<&str> = inputs.map(|&id| graph.value(id).name.as_str()).collect();
+    let tensors = data.inputs().into_iter();
+    let found: Option<Vec<String>> = tensors.map(|(name, _)| name).collect();
+    let Some(found) = found else {
+        return;
+    };
+    let known = |name: &&str| found.iter().any(|own| own == name);
+    let said = if wanted.iter().all(known) {
+        let other = |name: &&String| !wanted.contains(&name.as_str());
+        let others: Vec<String> = found
+            .iter()
+            .filter(other)
+            .map(|name| format!("`{name}`"))
+            .collect();
+        match others.is_empty() {
+            true => return,
+            false => format!("the model has no input {}: left out", others.join(", ")),
+        }
+    } else if wanted.len() == found.len() {
+        let pairs = found
+            .iter()
+            .zip(&wanted)
+            .map(|(own, name)| format!("`{own}` as `{name}`"));
+        format!(
+            "the data's names are not the model's, and are taken in order: {}",
+            pairs.collect::<Vec<_>>().join(", ")
+        )
+    } else {
+        return;
+    };
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        note(said);
+    }
 }
 
 /// How many items the model takes at a time, where it was exported for one number of them only.

@@ -199,7 +199,9 @@ impl From<TorchError> for Failure {
             TorchError::Stopped => Self::interrupted(),
             error => {
                 let kind = match error {
-                    TorchError::NonFinite { .. } => Kind::BadFile,
+                    TorchError::NonFinite { .. } | TorchError::InputNonFinite { .. } => {
+                        Kind::BadFile
+                    }
                     TorchError::NoLabels | TorchError::Label { .. } => Kind::Usage,
                     TorchError::InputShape { .. } | TorchError::InputCount { .. } => Kind::Usage,
                     _ => Kind::Inside,

@@ -333,7 +333,13 @@ impl Drop for OutFolder {
         for path in kept(&self.partial) {
             let _ = fs::remove_dir(path);
         }
-        let _ = fs::remove_dir(&self.partial);
+        let kept = fs::remove_dir(&self.partial).is_err() && self.partial.exists();
+        if kept && interrupt::requested() {
+            let place = self.partial.display();
+            note(format!(
+                "what was finished is in {place}: the same command goes on from it"
+            ));
+        }
     }
 }
 

@@ -84,6 +84,7 @@ fn interrupted_work_leaves_finished_layers_alone_and_they_are_used() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.contains("interrupted"), "{message}");
+    assert!(message.contains("goes on from it"), "{message}");
     assert_eq!(listing(at), [".out.partial", "ranks.toml"]);
     assert_eq!(listing(&at.join(".out.partial")), ["factors"]);
     let kept = finished(at);

@@ -224,6 +224,27 @@ fn zoo_networks_are_exported_and_read_again() {
         "--json",
     ];
     assert_eq!(json(&compare, at)["outputs"][0]["relative_error"], 0.0);
+    let (_, said) = succeeds(&compare, at);
+    assert!(said.contains("taken in order: `x` as `input`"), "{said}");
+    let mut broken = inputs(4, 28 * 28, "[4,1,28,28]");
+    let end = broken.len();
+    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(at.join("x.safetensors"), broken).unwrap();
+    refused(&compare, at, 3, &["`x`", "not finite"]);
+    let elsewhere = [
+        "export",
+        "zoo:lenet5",
+        "--to",
+        "onnx",
+        "-o",
+        "absent/lenet5.onnx",
+    ];
+    let told = support::run(&elsewhere, at);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(
+        told.contains("absent/lenet5.onnx") && !told.contains(".part"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -226,6 +226,7 @@ fn interrupted(at: &Path) -> PathBuf {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(130), "{message}");
     assert!(message.contains("interrupted"), "{message}");
+    assert!(message.contains("goes on from it"), "{message}");
     state
 }
 

@@ -47,6 +47,11 @@ fn input_tensor(input: &Input) -> Result<Tensor> {
     let step = "copying a batch";
     match &input.data {
         TensorData::F32(values) => {
+            if !values.iter().all(|value| value.is_finite()) {
+                return Err(TorchError::InputNonFinite {
+                    input: input.name.as_deref().map(str::to_owned),
+                });
+            }
             // SAFETY: any bit pattern of an f32 is four valid bytes.
             let bytes = unsafe {
                 std::slice::from_raw_parts(

@@ -114,6 +114,12 @@ pub enum TorchError {
         /// What it is.
         op: &'static str,
     },
+    /// Inputs that hold what is no number.
+    #[error("the data's {} holds numbers that are not finite", input.as_ref().map_or("input".to_owned(), |name| format!("`{name}`")))]
+    InputNonFinite {
+        /// The input; none where it has no name.
+        input: Option<String>,
+    },
     /// An answer of one of two models that holds what is no number.
     #[error("output `{output}` of the {which} model holds numbers that are not finite")]
     AnswerNonFinite {
@@ -194,9 +200,9 @@ impl TorchError {
                 Some("the model can still be inspected, compressed on its weights and written")
             }
             Self::NonFinite { .. } => Some("the file is damaged or training has diverged"),
-            Self::AnswerNonFinite { .. } => {
-                Some("look for such numbers in the inputs; the weights of both models are finite")
-            }
+            Self::AnswerNonFinite { .. } => Some(
+                "inputs and weights are finite: they may be far larger than what the model was trained on",
+            ),
             Self::NoLabels => Some("use data with labels, or `compare`, which needs none"),
             Self::Inputs { .. } => Some(
                 "a file of `--data tensors:FILE` holds one tensor an input, under the model's names",
