@@ -244,7 +244,7 @@ fn bad_input_is_refused_before_anything_is_written() {
         &small,
         at,
         2,
-        &["expected f32[N, 3, 224, 224]", ", 3, 32, 32]"],
+        &["takes f32[any, 3, 224, 224]", ", 3, 32, 32]"],
     );
     fs::create_dir(at.join("full")).unwrap();
     fs::write(at.join("full/file"), "").unwrap();

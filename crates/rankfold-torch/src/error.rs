@@ -1,6 +1,6 @@
 //! What running a graph on libtorch can refuse.
 
-use rankfold_graph::{DType, Fact, GraphError, TensorError};
+use rankfold_graph::{DType, Dim, Fact, GraphError, TensorError};
 
 /// An op that the executor cannot run, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum TorchError {
         got: usize,
     },
     /// An input of another shape than the model's.
-    #[error("input `{name}`: expected {expected}, found {got:?}")]
+    #[error("input `{name}`: the model takes {}, found {got:?}", sizes(expected))]
     InputShape {
         /// The input's name.
         name: String,
@@ -287,4 +287,14 @@ impl<T> At<T> for std::result::Result<T, tch::TchError> {
             reason: reason(&error),
         })
     }
+}
+
+/// Type and sizes of what a model takes, "any" where they are open.
+fn sizes(fact: &Fact) -> String {
+    let size = |dim: &Dim| {
+        dim.fixed()
+            .map_or("any".to_owned(), |size| size.to_string())
+    };
+    let sizes = fact.shape.iter().flatten().map(size).collect::<Vec<_>>();
+    format!("{}[{}]", fact.dtype, sizes.join(", "))
 }

@@ -42,7 +42,7 @@ fn wrong_inputs_are_refused_by_name() {
     let error = executor.run(&[input(&[2, 4, 8, 8], 1)]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "input `x0`: expected f32[N, 3, 8, 8], found [2, 4, 8, 8]"
+        "input `x0`: the model takes f32[any, 3, 8, 8], found [2, 4, 8, 8]"
     );
     let error = executor.run(&[input(&[3, 8, 8], 1)]).unwrap_err();
     assert!(matches!(error, TorchError::InputShape { .. }));
