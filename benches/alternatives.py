@@ -4,7 +4,7 @@
 
 needs RANKFOLD_DATA. The four networks are those of the author's code, with his momentum, batch and first rate, but
 fewer epochs than his 128, in which the rate falls along a cosine: his steps want more of them (the baseline comes to
-77.4 % in six, two at each of three rates).
+77.4 % after five of six epochs, two at each of three rates).
 `calli-small` has his views (windows of 24×24, flips, brightness, contrast) and his L2. Each result goes to
 benches/results/alternatives.json as soon as it is there; what is there is not run again, and a run that was
 stopped goes on from its last checkpoint in FOLDER (target/alternatives).
