@@ -80,7 +80,7 @@ results: libtorch ## Run every experiment that has no numbers yet (many hours, g
 	python3 benches/readme.py
 
 .PHONY: mutants
-mutants: libtorch ## Change the decompose and compress crates in 300 places, one by one, and see whether tests notice (hours, goes on where it stopped)
+mutants: libtorch ## Change the decompose and compress crates in 300 places, each by itself, and see whether tests notice (goes on where it stopped)
 	@"$$(scripts/venv.py)" benches/mutants.py
 
 .PHONY: bench-peers

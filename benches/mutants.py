@@ -2,8 +2,8 @@
 
     PYTHON benches/mutants.py [--sample 300] [--seed 0] [--minutes M] [--missed]
 
-(PYTHON as scripts/venv.py prints it; or make mutants) draws a sample of all changes that cargo-mutants knows. They are built together, in a checkout of their own
-(target/mutants): each stands beside what it replaces, and a number in the environment says which one is in
+(PYTHON is the one that scripts/venv.py prints; `make mutants` asks it) draws a sample of all changes that
+cargo-mutants knows. They are built together, in a checkout of their own (target/mutants): each stands beside what it replaces, and a number in the environment says which one is in
 force. A change that cannot stand there is built by itself. Then the tests of its crate run, and what those do
 not notice goes to tests of crates that use it. What became of every change is in
 benches/results/mutants.json as soon as it is known; what is there is not tried again, so that the work can
