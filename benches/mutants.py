@@ -3,11 +3,12 @@
     PYTHON benches/mutants.py [--sample 300] [--seed 0] [--minutes M] [--missed]
 
 (PYTHON is the one that scripts/venv.py prints; `make mutants` asks it) draws a sample of all changes that
-cargo-mutants knows. They are built together, in a checkout of their own (target/mutants): each stands beside what it replaces, and a number in the environment says which one is in
-force. A change that cannot stand there is built by itself. Then the tests of its crate run, and what those do
-not notice goes to tests of crates that use it. What became of every change is in
-benches/results/mutants.json as soon as it is known; what is there is not tried again, so that the work can
-be done in parts. --missed tries again what nothing has noticed, after tests were added.
+cargo-mutants knows. They are built together, in a checkout of their own (target/mutants): each stands beside
+what it replaces, and a number in the environment says which one is in force. A change that cannot stand there
+is built by itself. Then the tests of its crate run, and what those do not notice goes to tests of crates that
+use it. What became of every change is in benches/results/mutants.json as soon as it is known; what is there
+is not tried again, so that the work can be done in parts. --missed tries again what nothing has noticed,
+after tests were added.
 
 cargo-mutants lists the changes and does not make them: its filters by name let some through.
 """
