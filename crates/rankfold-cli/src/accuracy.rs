@@ -106,6 +106,15 @@ pub(crate) fn on(
     measure(graph, data, &args.how, BATCH, device).map(Some)
 }
 
+/// Refuses now what [`on`] would refuse after all the work: data that are not there, labels that the graph
+/// does not tell apart.
+pub(crate) fn check(graph: &Graph, args: &DataArgs, split: &Split) -> Outcome {
+    let Some(spec) = &args.data else {
+        return Ok(());
+    };
+    data::check_labels(graph, &data::open(spec, graph, &args.how, split, None)?)
+}
+
 /// Accuracy of a graph on labelled data, with a progress bar.
 pub(crate) fn measure(
     graph: &Graph,

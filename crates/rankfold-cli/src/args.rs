@@ -11,6 +11,12 @@ use rankfold_torch::DeviceChoice;
 use crate::failure::Outcome;
 use crate::model::Loaded;
 
+/// A whole number from 1 up.
+pub(crate) fn at_least_one(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "expected a whole number from 1 up".to_owned())
+}
+
 /// How a model is named.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ArchArgs {
@@ -95,11 +101,11 @@ pub(crate) struct SplitArgs {
     pub(crate) split: Split,
 
     /// At most so many inputs, spread over the split
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one, value_name = "N")]
     pub(crate) limit: Option<NonZeroUsize>,
 
     /// Inputs that run at once
-    #[arg(long, default_value = "250", value_name = "N")]
+    #[arg(long, value_parser = at_least_one, default_value = "250", value_name = "N")]
     pub(crate) batch: NonZeroUsize,
 }
 
@@ -111,7 +117,7 @@ pub(crate) struct DeviceArgs {
     pub(crate) device: DeviceChoice,
 
     /// Threads of one operation; all cores by default
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 }
 

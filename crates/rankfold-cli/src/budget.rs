@@ -9,6 +9,7 @@ use rankfold_compress::{Budget, CurveOptions, Form, LayerRank, Limit, Request, R
 use rankfold_graph::Graph;
 use serde::Deserialize;
 
+use crate::args::at_least_one;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::latency::LatencyArgs;
 use crate::swept::{AverageRank, SweptArgs};
@@ -36,7 +37,7 @@ pub(crate) struct BudgetArgs {
 
     /// Ranks of convolutions are multiples of this: given ones are raised, of others the multiples compete.
     /// With --latency on ONNX Runtime 16, the channels that it moves together, unless something else is given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one, value_name = "N")]
     align: Option<NonZeroUsize>,
 
     /// Only layers whose names match these globs

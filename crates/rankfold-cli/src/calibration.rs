@@ -7,7 +7,7 @@ use rankfold_data::{Dataset, Split};
 use rankfold_graph::Graph;
 use rankfold_torch::{Device, ProbeOptions, TorchProbe};
 
-use crate::args::{DataArgs, DeviceArgs};
+use crate::args::{DataArgs, DeviceArgs, at_least_one};
 use crate::data;
 use crate::failure::{Failure, Outcome};
 use crate::interrupt;
@@ -19,7 +19,7 @@ pub(crate) struct CalibrationArgs {
     pub(crate) data: DataArgs,
 
     /// Inputs to calibrate on; labels are not read
-    #[arg(long, default_value = "1024", value_name = "N")]
+    #[arg(long, value_parser = at_least_one, default_value = "1024", value_name = "N")]
     pub(crate) calibrate: NonZeroUsize,
 
     /// Part of the data to calibrate on

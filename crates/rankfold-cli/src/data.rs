@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rankfold_data::{DataSpec, Dataset, ImageSize, Loader, LoaderOptions, Normalization};
 use rankfold_graph::Graph;
+use rankfold_torch::TorchError;
 
 use crate::args::{DataArgs, PreparationArgs, SplitArgs};
 use crate::failure::{Failure, Kind, Outcome};
@@ -168,18 +169,33 @@ fn image_size(graph: &Graph, how: &PreparationArgs) -> Outcome<ImageSize> {
     })
 }
 
+/// How many classes the graph tells apart.
+fn scores(graph: &Graph) -> Option<usize> {
+    let &first = graph.outputs().first()?;
+    let shape = graph.fact(first).shape.as_ref()?;
+    (shape.len() == 2).then(|| shape[1].fixed()).flatten()
+}
+
 fn check_classes(graph: &Graph, data: &Dataset) -> Outcome {
-    let output = graph
-        .outputs()
-        .first()
-        .and_then(|&id| graph.fact(id).shape.as_ref());
-    let scores = output.and_then(|shape| (shape.len() == 2).then(|| shape[1].fixed()).flatten());
-    match (scores, data.classes()) {
+    match (scores(graph), data.classes()) {
         (Some(scores), Some(classes)) if classes > scores => Err(Failure::new(
             Kind::Usage,
             format!("the data have {classes} classes, the model tells {scores} apart"),
         )
         .hint("give the data that the model was trained for")),
         _ => Ok(()),
+    }
+}
+
+/// An error where a label is beyond the graph's classes: tensor files do not say how many they have.
+pub(crate) fn check_labels(graph: &Graph, data: &Dataset) -> Outcome {
+    let (None, Some(scores)) = (data.classes(), scores(graph)) else {
+        return Ok(());
+    };
+    let classes = scores as i64;
+    let mut labels = (0..data.len()).filter_map(|item| data.label(item));
+    match labels.find(|label| !(0..classes).contains(label)) {
+        None => Ok(()),
+        Some(label) => Err(TorchError::Label { label, classes }.into()),
     }
 }

@@ -307,7 +307,7 @@ impl From<CompressError> for Failure {
         };
         let hint = match &error {
             CompressError::Budget { .. } => {
-                Some("ask for less, or let more layers take part (see --only and --skip)")
+                Some("allow more, or let more layers take part (see --only and --skip)")
             }
             CompressError::NonFinite { .. } => Some("the file is damaged or training has diverged"),
             CompressError::OpenSize { .. } => {

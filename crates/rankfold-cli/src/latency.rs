@@ -16,6 +16,7 @@ use rankfold_torch::Device;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::args::at_least_one;
 use crate::background;
 use crate::engine::{Clock, EngineArg, EngineArgs};
 use crate::failure::{Failure, Kind, Outcome};
@@ -28,7 +29,7 @@ use crate::progress;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LatencyArgs {
     /// Inputs that run at once where --latency is measured
-    #[arg(long, default_value = "1", value_name = "N")]
+    #[arg(long, value_parser = at_least_one, default_value = "1", value_name = "N")]
     latency_batch: NonZeroUsize,
 
     /// Where measured times of layers are kept; a file of this machine in the cache by default

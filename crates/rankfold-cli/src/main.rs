@@ -35,10 +35,13 @@ mod tuning;
 mod verification;
 mod version;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
+use rankfold_data::DataError;
+use rankfold_torch::DeviceError;
 
 use crate::commands::Command;
 
@@ -56,6 +59,14 @@ struct Cli {
     command: Command,
 }
 
+/// What to do about a value that cannot be read, where its error says.
+fn hint(error: &clap::Error) -> Option<String> {
+    let source = error.source()?;
+    let data = source.downcast_ref::<DataError>().map(DataError::hint);
+    let device = || Some(source.downcast_ref::<DeviceError>()?.hint().to_owned());
+    data.unwrap_or_else(device)
+}
+
 fn main() -> ExitCode {
     rankfold_torch::keep_freed_memory();
     // Not in the derived command: manual pages hold nothing of the machine where they are made.
@@ -65,6 +76,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
+            if let Some(hint) = hint(&error) {
+                output::note(format!("\nhint: {hint}"));
+            }
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
                 _ => failure::Kind::Usage.into(),

@@ -28,9 +28,11 @@ pub(crate) fn bar(what: &'static str, steps: u64) -> ProgressBar {
 fn lines(what: &'static str, steps: u64) -> ProgressBar {
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(Lines::default()), 1);
     let bar = ProgressBar::with_draw_target(Some(steps), target).with_prefix(what);
-    if let Ok(style) =
-        ProgressStyle::with_template("{prefix}: {pos} of {len} after {elapsed}  {msg}")
-    {
+    let style = ProgressStyle::with_template(match steps {
+        0 | 1 => "{prefix}: {elapsed}  {msg}",
+        _ => "{prefix}: {pos} of {len} after {elapsed}, {eta} left  {msg}",
+    });
+    if let Ok(style) = style {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_secs(1));

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{command, refused, run as rankfold, succeeds};
+use support::{command, noise, refused, run as rankfold, succeeds};
 
 /// A resnet20 checkpoint written by the tool itself.
 fn checkpoint(folder: &Path) {
@@ -81,6 +81,15 @@ fn data_that_are_not_there_or_damaged() {
         2,
         &["cifra10"],
     );
+    let path = ["eval", "zoo:resnet20", "--data", "inputs.safetensors"];
+    refused(
+        &path,
+        at,
+        2,
+        &["did you mean `tensors:inputs.safetensors`?"],
+    );
+    let none = ["eval", "zoo:resnet20", "--data", "shapes", "--batch", "0"];
+    refused(&none, at, 2, &["expected a whole number from 1 up"]);
     fs::create_dir(at.join("mnist")).unwrap();
     for name in ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"] {
         fs::write(at.join("mnist").join(name), [0, 0, 8, 3]).unwrap();
@@ -98,6 +107,23 @@ fn data_that_are_not_there_or_damaged() {
     }
     let images = ["eval", "zoo:resnet20", "--data", "images:images"];
     refused(&images, at, 3, &["broken.png"]);
+}
+
+#[test]
+fn labels_beyond_the_classes_are_told_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    noise(&at.join("x.safetensors"), 4, &[0, 9, 10, 1]);
+    let how = ["--params-removed", "50%", "--data", "tensors:x.safetensors"];
+    let compress = [&["compress", "zoo:resnet20", "-o", "out"], &how[..]].concat();
+    let output = rankfold(&compress, at);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.starts_with("error: label 10 is beyond the model's 10 classes"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!at.join("out").exists());
 }
 
 #[test]

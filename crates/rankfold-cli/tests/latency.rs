@@ -172,7 +172,7 @@ fn fresh_processes_are_timed_from_their_start() {
         "--fresh",
         "--json",
     ];
-    refused(&arguments, folder.path(), 2, &["expected"]);
+    refused(&arguments, folder.path(), 2, &["the model takes", "found"]);
     let arguments = [
         "bench", &shipped, "--arch", "resnet20", "--batch", "2", "--repeat", "1", "--fresh",
         "--json",

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
-use support::{command, json, json_file, refused, succeeds};
+use support::{command, json, json_file, noise, refused, succeeds};
 
 const MODEL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -578,31 +578,11 @@ fn the_papers_protocol_measures_one_trained_cell_a_layer() {
     refused(&curves, at, 2, &["`curves`", "`paper`"]);
 }
 
-/// A safetensors of 200 images without labels: noise that is brighter from one to the next.
-fn unlabelled(path: &Path) {
-    let (items, each) = (200usize, 3 * 32 * 32);
-    let mut bytes = Vec::new();
-    let end = items * each * 4;
-    let header = format!(
-        r#"{{"input":{{"dtype":"F32","shape":[{items},3,32,32],"data_offsets":[0,{end}]}}}}"#
-    );
-    bytes.extend((header.len() as u64).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    let mut state = 1u32;
-    for i in 0..items * each {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let noise = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
-        let value = noise + (i / each) as f32 / items as f32;
-        bytes.extend(value.to_le_bytes());
-    }
-    fs::write(path, bytes).unwrap();
-}
-
 #[test]
 fn without_labels_the_divergence_chooses() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    unlabelled(&at.join("x.safetensors"));
+    noise(&at.join("x.safetensors"), 200, &[]);
     let sweep = [
         "sweep",
         MODEL,

@@ -11,7 +11,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{command, in_own_mounts, json, json_file, listing, refused, run, send, succeeds};
+use support::{
+    command, in_own_mounts, json, json_file, listing, noise, refused, run, send, succeeds,
+};
 
 /// The network that the project ships.
 fn shipped() -> String {
@@ -442,20 +444,7 @@ fn what_cannot_be_trained_is_refused() {
 fn unlabelled_inputs_are_enough_with_a_teacher_and_not_without() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    // 48 images of noise, as a file of tensors without labels.
-    let count = 48 * 3 * 32 * 32;
-    let header = format!(
-        r#"{{"input":{{"dtype":"F32","shape":[48,3,32,32],"data_offsets":[0,{}]}}}}"#,
-        4 * count
-    );
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header.as_bytes());
-    let mut state = 1u32;
-    for _ in 0..count {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        bytes.extend(((state >> 8) as f32 / 8_388_608.0 - 1.0).to_le_bytes());
-    }
-    fs::write(at.join("noise.safetensors"), bytes).unwrap();
+    noise(&at.join("noise.safetensors"), 48, &[]);
     lesson(at);
     let shipped = shipped();
     let taught = format!(

@@ -192,6 +192,12 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder whose folders hold no images, so that they are no classes.
+    #[error("{path}: none of the folders in it holds a JPEG or PNG image", path = .path.display())]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A class folder without images.
     #[error("{path}: class folder without a JPEG or PNG image", path = .path.display())]
     EmptyClass {
@@ -370,6 +376,7 @@ impl DataError {
             | E::Resize { .. }
             | E::ImageFormat { .. }
             | E::NoClasses { .. }
+            | E::NoImages { .. }
             | E::EmptyClass { .. }
             | E::ClassesDiffer { .. }
             | E::Safetensors { .. }
@@ -415,7 +422,7 @@ impl DataError {
             }
             E::Decode { .. } => "replace the file or remove it from its class folder".into(),
             E::ImageFormat { .. } => "convert it to PNG, or remove it".into(),
-            E::NoClasses { .. } => crate::folder::LAYOUT.into(),
+            E::NoClasses { .. } | E::NoImages { .. } => crate::folder::LAYOUT.into(),
             E::EmptyClass { .. } => {
                 "add images to it, or remove the folder so that the classes are numbered right"
                     .into()
@@ -423,6 +430,11 @@ impl DataError {
             E::ClassesDiffer { .. } => {
                 "labels are numbered by the sorted names of the class folders, so both parts need \
                  the same ones"
+                    .into()
+            }
+            E::Safetensors { .. } => {
+                "from PyTorch: safetensors.torch.save_file({\"x\": inputs, \"labels\": labels}, \
+                 \"inputs.safetensors\")"
                     .into()
             }
             E::NoInputs { .. } | E::Dtype { .. } | E::TensorShape { .. } => {

@@ -48,13 +48,19 @@ impl Folder {
         }
         let mut files = Vec::new();
         let mut class_names = Vec::with_capacity(classes.len());
+        let mut empty = None;
         for (label, (name, path)) in classes.into_iter().enumerate() {
             let before = files.len();
             collect(&path, label as u32, &mut files)?;
             if files.len() == before {
-                return Err(DataError::EmptyClass { path });
+                empty.get_or_insert(path);
             }
             class_names.push(name);
+        }
+        match empty {
+            Some(_) if files.is_empty() => return Err(DataError::NoImages { path: root }),
+            Some(path) => return Err(DataError::EmptyClass { path }),
+            None => {}
         }
         Ok(Self {
             size,

@@ -369,10 +369,19 @@ fn class_folders_that_are_missing_empty_or_different() {
     );
     assert!(error.hint().expect("a hint").contains("train and test"));
 
-    png(&dir.path().join("a/1.png"), 8, 8, [0; 3]);
     let empty = dir.path().join("b");
     std::fs::create_dir(&empty).expect("create");
     write(&empty.join("notes.txt"), b"not an image");
+    let error = refused("images", dir.path());
+    says(
+        &error,
+        ErrorKind::BadFile,
+        dir.path(),
+        &["none of the folders in it"],
+    );
+    assert!(error.hint().expect("a hint").contains("per class"));
+
+    png(&dir.path().join("a/1.png"), 8, 8, [0; 3]);
     let error = refused("images", dir.path());
     says(
         &error,

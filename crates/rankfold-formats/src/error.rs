@@ -50,7 +50,7 @@ pub enum FormatError {
         path: PathBuf,
     },
     /// No known kind of model file.
-    #[error("{}: not a known kind of model file (it begins with {start:02x?})", path.display())]
+    #[error("{}: not a known kind of model file (it begins with {})", path.display(), legible(start))]
     Unrecognised {
         /// The file.
         path: PathBuf,
@@ -219,6 +219,16 @@ pub enum FormatError {
         /// The type asked for.
         to: DType,
     },
+}
+
+/// Bytes as text where they are text, else in hexadecimal.
+fn legible(bytes: &[u8]) -> String {
+    let plain = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    if bytes.iter().all(plain) {
+        return format!("`{}`", String::from_utf8_lossy(bytes));
+    }
+    let hex: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("the bytes {}", hex.join(" "))
 }
 
 impl FormatError {

@@ -295,10 +295,14 @@ fn files_that_are_no_models_say_what_they_are() {
     assert!(pointer.hint().unwrap().contains("git lfs pull"));
     let page = written(b"\n<!DOCTYPE html>\n<html><body>404</body></html>");
     assert!(matches!(page, FormatError::WebPage { .. }));
-    assert!(matches!(
-        written(b"\x7fELF\x02\x01\x01"),
-        FormatError::Unrecognised { .. }
-    ));
+    let told = |bytes: &[u8]| match written(bytes) {
+        error @ FormatError::Unrecognised { .. } => error.to_string(),
+        error => panic!("{error}"),
+    };
+    assert!(
+        told(b"\x7fELF\x02\x01\x01").ends_with("(it begins with the bytes 7f 45 4c 46 02 01 01)")
+    );
+    assert!(told(b"hello world").ends_with("(it begins with `hello wo`)"));
     assert!(matches!(written(b"PK"), FormatError::Archive { .. }));
     let pickle = written(b"\x80\x02}.");
     assert!(matches!(

@@ -12,7 +12,7 @@ use rankfold_torch::{
 };
 use serde::Serialize;
 
-use crate::args::{ArchArgs, DeviceArgs};
+use crate::args::{ArchArgs, DeviceArgs, at_least_one};
 use crate::data::fixed_batch;
 use crate::engine::{EngineArg, EngineArgs, warn_of_sleeping_threads};
 use crate::exported::Format;
@@ -45,7 +45,7 @@ pub(crate) struct Bench {
     engine: EngineArgs,
 
     /// Batch sizes; 1 and 8 by default, and where a model was exported for one size only, that one
-    #[arg(long, value_delimiter = ',', value_name = "N,N")]
+    #[arg(long, value_parser = at_least_one, value_delimiter = ',', value_name = "N,N")]
     batch: Vec<NonZeroUsize>,
 
     /// How images lie in memory; auto measures both and takes the faster for each model
@@ -53,7 +53,7 @@ pub(crate) struct Bench {
     layout: LayoutArg,
 
     /// Measurements of every model
-    #[arg(long, default_value = "25", value_name = "N")]
+    #[arg(long, value_parser = at_least_one, default_value = "25", value_name = "N")]
     repeat: NonZeroUsize,
 
     /// Also where the time goes, step by step, and what bounds each

@@ -118,6 +118,7 @@ impl Compress {
             .simplify
             .apply(load(&self.model.model, &self.model.arch)?)?;
         check_finite(&loaded.graph)?;
+        accuracy::check(&loaded.graph, &self.calibration.data, &self.split)?;
         let dtype = self.stored_type(&loaded)?;
         let mut tuition = Tuition::open(
             &self.finetune,
@@ -190,6 +191,7 @@ impl Compress {
             rows.clear();
         }
         let before = self.side(&loaded.graph, loaded.file_bytes())?;
+        let unlabelled = calibration.is_some() && before.measured.is_none();
         let record = Record::new(
             &loaded,
             &plan,
@@ -229,6 +231,11 @@ impl Compress {
         }
         for text in &model.notes {
             note(text);
+        }
+        if unlabelled {
+            note(
+                "the data have no labels, and accuracy is not measured: `rankfold compare` tells how far the models agree",
+            );
         }
         out.tell();
         Ok(())

@@ -7,7 +7,7 @@ use rankfold_compress::{Repeat, Timing};
 use rankfold_torch::{Executor, Layout, Options, bench, memory_use, random_inputs};
 use serde::{Deserialize, Serialize};
 
-use crate::args::{ArchArgs, DeviceArgs};
+use crate::args::{ArchArgs, DeviceArgs, at_least_one};
 use crate::failure::{Failure, Kind, Outcome};
 use crate::model::load;
 
@@ -23,7 +23,7 @@ pub(crate) struct Fresh {
     #[command(flatten)]
     device: DeviceArgs,
 
-    #[arg(long, default_value = "1")]
+    #[arg(long, value_parser = at_least_one, default_value = "1")]
     batch: NonZeroUsize,
 
     #[arg(long)]

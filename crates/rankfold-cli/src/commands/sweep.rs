@@ -11,7 +11,7 @@ use rankfold_torch::{Device, Reading, TorchProbe, Yardstick, check_finite, set_t
 use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 
-use crate::args::{ArchArgs, DeviceArgs};
+use crate::args::{ArchArgs, DeviceArgs, at_least_one};
 use crate::calibration::{Calibration, CalibrationArgs};
 use crate::data;
 use crate::failure::{Failure, Outcome};
@@ -42,7 +42,7 @@ pub(crate) struct SweepCommand {
     protocol: ProtocolArg,
 
     /// The rank of --protocol paper
-    #[arg(long, default_value = "10", value_name = "R")]
+    #[arg(long, value_parser = at_least_one, default_value = "10", value_name = "R")]
     probe_rank: NonZeroUsize,
 
     /// Epochs of training of --protocol paper, over --calibrate-split without what is measured on
@@ -50,7 +50,7 @@ pub(crate) struct SweepCommand {
     epochs: usize,
 
     /// Ranks of every form of --protocol curves
-    #[arg(long, default_value = "4", value_name = "N")]
+    #[arg(long, value_parser = at_least_one, default_value = "4", value_name = "N")]
     ranks_per_form: NonZeroUsize,
 
     /// Forms that are measured
@@ -70,7 +70,7 @@ pub(crate) struct SweepCommand {
     split: Split,
 
     /// Inputs that are measured on, spread over the split; none that factors are fitted to
-    #[arg(long, default_value = "2048", value_name = "N")]
+    #[arg(long, value_parser = at_least_one, default_value = "2048", value_name = "N")]
     images: NonZeroUsize,
 
     /// One of several parts of the sweep, each in a folder of its own, as 3/16
@@ -91,7 +91,7 @@ pub(crate) struct SweepCommand {
     seed: u64,
 
     /// Cells that are measured side by side, each on one core; as many as there are cores by default
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = at_least_one, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
     #[command(flatten)]

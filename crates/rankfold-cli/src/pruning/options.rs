@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use clap::{Args, ValueEnum};
 use rankfold_compress::{ConnectionRule, Criterion};
 
+use crate::args::at_least_one;
 use crate::failure::{Failure, Outcome};
 use crate::training::at_least_zero;
 
@@ -40,11 +41,11 @@ pub(crate) struct RuleArgs {
 #[command(next_help_heading = "Pruning")]
 pub(crate) struct CycleArgs {
     /// Most times that channels are removed
-    #[arg(long, default_value = "10", value_name = "N")]
+    #[arg(long, value_parser = at_least_one, default_value = "10", value_name = "N")]
     pub(crate) cycles: NonZeroUsize,
 
     /// Inputs that activations are judged by, spread over what is learnt from
-    #[arg(long, default_value = "10000", value_name = "N")]
+    #[arg(long, value_parser = at_least_one, default_value = "10000", value_name = "N")]
     pub(crate) samples: NonZeroUsize,
 
     /// Move the remaining weights at random before each training, by that share of their root mean square

@@ -85,6 +85,33 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A file of tensors: images of 3×32×32 that are noise, brighter from one to the next, with labels where
+/// some are given.
+pub(crate) fn noise(path: &Path, images: usize, labels: &[i64]) {
+    let each = 3 * 32 * 32;
+    let end = 4 * images * each;
+    let mut header = format!(
+        r#"{{"input":{{"dtype":"F32","shape":[{images},3,32,32],"data_offsets":[0,{end}]}}"#
+    );
+    if !labels.is_empty() {
+        let (count, last) = (labels.len(), end + 8 * labels.len());
+        header += &format!(
+            r#","labels":{{"dtype":"I64","shape":[{count}],"data_offsets":[{end},{last}]}}"#
+        );
+    }
+    header.push('}');
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    let mut state = 1u32;
+    for i in 0..images * each {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let noise = (state >> 8) as f32 / (1 << 23) as f32 - 1.0;
+        bytes.extend((noise + (i / each) as f32 / images as f32).to_le_bytes());
+    }
+    bytes.extend(labels.iter().flat_map(|label| label.to_le_bytes()));
+    fs::write(path, bytes).unwrap();
+}
+
 /// An ONNX model that the tests of the formats have.
 pub(crate) fn onnx_fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

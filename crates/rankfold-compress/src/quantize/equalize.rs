@@ -266,5 +266,7 @@ mod tests {
             let expected = (ratio(channel) / greatest).max(LEAST);
             assert!((divisor / expected - 1.0).abs() < 1e-5, "{channel}");
         }
+        // Where nothing is made at all there is nothing to make alike.
+        assert_eq!(divisors(&graph, &second, &[0.0; 120]), None);
     }
 }

@@ -8,7 +8,8 @@ use rankfold_compress::{
 use rankfold_data::{DataSpec, Dataset, ImageSize, Loader, LoaderOptions, Normalization};
 use rankfold_graph::ops::{
     Activation, AdaptiveAvgPool, Arithmetic, AvgPool, BatchNorm, Binary, Concat, Conv,
-    ConvTranspose, Flatten, Linear, LocalResponseNorm, Opaque, Pad, Reshape, Slice, Split,
+    ConvTranspose, Flatten, Linear, LocalResponseNorm, Opaque, Pad, Reshape, Slice, Split, Squeeze,
+    Unsqueeze,
 };
 use rankfold_graph::{
     Fact, Graph, GraphBuilder, Op, Role, Tensor as GraphTensor, ValueId, WeightName,
@@ -307,6 +308,9 @@ fn gates_pieces_and_other_shapes_are_followed() {
         value: 0.0,
     };
     let y = net.op("pad", pad, &[y]);
+    let axes = vec![1, -1];
+    let y = net.op("wrap", Unsqueeze { axes: axes.clone() }, &[y]);
+    let y = net.op("unwrap", Squeeze { axes }, &[y]);
     let y = net.op("half", AvgPool::square(2, 2, 0), &[y]);
     let y = net.op(
         "reshape",
