@@ -10,7 +10,7 @@ pub(super) fn conv(op: &Conv, call: &Call<'_>) -> OpResult {
     if learns_faster_as_product(op, call, input, kernel) {
         return product(input, kernel, bias);
     }
-    if learns_slowly_in_bf16(op, call, input) {
+    if learns_slowly_in_bf16(op, call, input, kernel) {
         return in_f32(op, call);
     }
     let padded;
@@ -60,14 +60,23 @@ fn learns_faster_as_product(op: &Conv, call: &Call<'_>, input: &Tensor, kernel: 
         && input.stride()[1] == 1
 }
 
-/// Whether oneDNN has no quick gradient for this in bf16: strided depthwise convolutions.
-fn learns_slowly_in_bf16(op: &Conv, call: &Call<'_>, input: &Tensor) -> bool {
+/// Columns of a depthwise kernel up to which oneDNN has its gradient quickly in bf16, however many rows.
+const QUICK_COLUMNS: i64 = 3;
+
+/// Whether oneDNN has no quick gradient for this in bf16: depthwise convolutions that are strided or wide
+/// (docs/performance.md has the times).
+fn learns_slowly_in_bf16(op: &Conv, call: &Call<'_>, input: &Tensor, kernel: &Tensor) -> bool {
     let learns = matches!(call.mode, Mode::Training | Mode::FrozenStatistics);
     learns
         && input.device() == Device::Cpu
         && input.kind() == Kind::BFloat16
         && op.groups > 1
-        && op.stride.iter().any(|&by| by > 1)
+        && (op.stride.iter().any(|&by| by > 1) || is_wide(kernel))
+}
+
+/// Whether a kernel has one input channel for each output and many columns.
+fn is_wide(kernel: &Tensor) -> bool {
+    matches!(kernel.size()[..], [_, 1, _, columns] if columns > QUICK_COLUMNS)
 }
 
 /// The same computed in f32.

@@ -194,7 +194,7 @@ fn gradients(model: &Trainable, x: &Tensor) -> Vec<(String, Tensor)> {
         .collect()
 }
 
-/// Wide pointwise convolutions, and a strided depthwise one between them.
+/// Pointwise convolutions of many channels, and depthwise ones between them, one strided and one wide.
 fn separable() -> rankfold_graph::Graph {
     let mut b = GraphBuilder::new("pointwise");
     let x = b.input("x", Fact::batch_of(&[48, 5, 5])).unwrap();
@@ -202,6 +202,8 @@ fn separable() -> rankfold_graph::Graph {
     let x = b.op("relu", Activation::Relu, &[x]).unwrap();
     let strided = Conv::new("", None, 2).padding(1).stride(2).groups(64);
     let x = conv(&mut b, "depthwise", [64, 1, 3, 3], strided, x);
+    let wide = Conv::new("", None, 2).padding(2).groups(64);
+    let x = conv(&mut b, "wide", [64, 1, 5, 5], wide, x);
     let x = conv(&mut b, "b", [50, 64, 1, 1], Conv::new("", None, 2), x);
     let x = b
         .op("mean", AdaptiveAvgPool { output: vec![1, 1] }, &[x])
