@@ -117,6 +117,13 @@ def scratch(name: str, printed: dict[str, float]) -> str:
     return table(["network", "parameters", "epochs", "seeds", "best epoch", "last epoch", "printed"], lines)
 
 
+def learning() -> str:
+    """The test accuracy of the small network after every epoch."""
+    accuracies = rows("alternatives").get("calli-small", {}).get("0", {}).get("accuracies", [])
+    epochs = [str(epoch) for epoch in range(1, len(accuracies) + 1)]
+    return table(["epoch", *epochs], [["top-1", *(f"{accuracy:.2f}" for accuracy in accuracies)]])
+
+
 def afterwards(data: str) -> str:
     """LightLayers from scratch beside the plain network compressed to as many parameters."""
     lines = []
@@ -168,6 +175,7 @@ TABLES = {
     "lightlayers mnist afterwards": lambda: afterwards("mnist"),
     "lightlayers cifar10 afterwards": lambda: afterwards("cifar10"),
     "alternatives": lambda: scratch("alternatives", alternatives.NETWORKS),
+    "small": learning,
 }
 
 

@@ -30,8 +30,8 @@ pub(crate) struct BudgetArgs {
     #[command(flatten)]
     swept: SweptArgs,
 
-    /// Forms that layers may take; by default the first convolution and the last layer have the paper's own
-    /// and all compete in the others
+    /// Forms that layers may take; by default the first convolution and the last layer have the paper's own,
+    /// and cp3, tucker2, spatial, channel and svd compete in the others
     #[arg(long, value_delimiter = ',', value_name = "FORM,FORM")]
     forms: Vec<Form>,
 

@@ -23,7 +23,7 @@ pub struct LayerCost {
 }
 
 /// The cost of a chain of stages that starts from the layer's input.
-pub fn chain_cost(layer: &Layer, stages: &[StageOutline]) -> LayerCost {
+pub(crate) fn chain_cost(layer: &Layer, stages: &[StageOutline]) -> LayerCost {
     let mut cost = LayerCost::default();
     let mut size = layer.input;
     for stage in stages {

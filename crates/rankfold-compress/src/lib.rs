@@ -42,7 +42,7 @@ mod sweep;
 pub use apply::{FactorStore, NoStore, Outcome, apply};
 pub use budget::{Budget, LayerRank, Limit, Resource};
 pub use cluster::{Clustered, Clustering, cluster, means};
-pub use cost::{LayerCost, StageOutline, chain_cost, kept_cost};
+pub use cost::{LayerCost, StageOutline, kept_cost};
 pub use curves::{CurveOptions, LayerCurves, Point};
 pub use error::{CompressError, Refusal};
 pub use form::{Form, Rank, UnknownForm};

@@ -51,11 +51,6 @@ impl DataSpec {
             Self::Shapes { .. } => KINDS[6],
         }
     }
-
-    /// The names of all kinds.
-    pub fn kinds() -> &'static [&'static str] {
-        &KINDS
-    }
 }
 
 impl fmt::Display for DataSpec {

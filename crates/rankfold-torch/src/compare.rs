@@ -14,7 +14,7 @@ use crate::executor::Executor;
 /// How much a value of one model differs from that of the same name in another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// The value's name.
+    /// The name of the node that makes the value in the first model; an output's own name.
     pub name: String,
     /// ‖a − b‖ / ‖a‖.
     pub relative_error: f64,
@@ -25,7 +25,7 @@ pub struct Difference {
 /// How much a second model differs from a first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// Values that both models have, in order.
+    /// Values that both models have, in order, outputs left out.
     pub values: Vec<Difference>,
     /// How many values have the same name in both and not the same shape.
     pub unlike: usize,
@@ -227,7 +227,7 @@ pub fn compare(
     let scored = divergence.images > 0;
     let compared = || common.iter().zip(&sums).filter(|(_, sums)| sums.pairs > 0);
     Ok(Comparison {
-        values: compared().map(|(c, s)| s.difference(&c.name)).collect(),
+        values: compared().map(|(c, s)| s.difference(&c.node_a)).collect(),
         unlike: common.len() - compared().count(),
         outputs: (a.output_names().zip(&output_sums))
             .map(|(n, s)| s.difference(n))
@@ -240,22 +240,20 @@ pub fn compare(
 }
 
 struct Common {
-    name: String,
     node_a: String,
     node_b: String,
     elements: usize,
 }
 
-/// Values of the same name that nodes of both models make, those that only reshape left out.
+/// Values of the same name that nodes of both models make, outputs and those that only reshape left out.
 fn common_values(a: &Executor, b: &Executor) -> Vec<Common> {
     let in_b: HashMap<&str, &str> = b.made_values().map(|m| (m.value, m.node)).collect();
     let both = a
         .made_values()
-        .filter(|made| made.fresh)
+        .filter(|made| made.fresh && a.output_names().all(|output| output != made.value))
         .filter_map(|made| {
             let node_b = in_b.get(made.value)?;
             Some(Common {
-                name: made.value.to_owned(),
                 node_a: made.node.to_owned(),
                 node_b: (*node_b).to_owned(),
                 elements: made.fact.item_elements().unwrap_or(1 << 20),

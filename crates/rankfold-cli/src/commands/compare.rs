@@ -116,10 +116,7 @@ fn text(comparison: &Comparison) -> String {
             format!("{:.6}", d.cosine),
         ]
     };
-    // The outputs stand last, once.
-    let is_output = |d: &&Difference| comparison.outputs.iter().any(|own| own.name == d.name);
-    let inner = comparison.values.iter().filter(|d| !is_output(d));
-    let rows = inner.chain(&comparison.outputs).map(row);
+    let rows = comparison.values.iter().chain(&comparison.outputs).map(row);
     let table = table(&["value", "relative error", "cosine"], &[0], rows.collect());
     let mut lines = vec![table.to_string(), String::new()];
     if comparison.unlike > 0 {

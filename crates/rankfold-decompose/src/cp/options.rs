@@ -49,7 +49,7 @@ pub struct Als {
     pub ridge: f64,
     /// The most sweeps.
     pub max_sweeps: usize,
-    /// Stop once ten sweeps together lower the error by less than this, relatively.
+    /// Stop once five sweeps together lower the error by less than this, relatively.
     pub tolerance: f64,
     /// Where to start.
     pub start: Start,

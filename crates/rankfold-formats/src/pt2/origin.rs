@@ -32,11 +32,6 @@ pub struct Pt2Origin {
 }
 
 impl Pt2Origin {
-    /// The version of PyTorch that exported the program, as the file says it.
-    pub fn torch_version(&self) -> Option<&str> {
-        self.program.rest.get("torch_version")?.as_str()
-    }
-
     /// The strings that were saved with the program, by name.
     pub fn extra(&self) -> impl Iterator<Item = (&str, &str)> {
         self.extra.iter().filter_map(|(name, data)| {
