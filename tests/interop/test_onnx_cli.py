@@ -77,6 +77,17 @@ class Block(nn.Module):
         return x + self.down(nn.functional.gelu(self.up(x)))
 
 
+class Sentences(nn.Module):
+    """Classes of sequences, by the mean over their positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.head = Block(), nn.Linear(32, 5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.block(tokens).mean(1))
+
+
 class TwoInputs(nn.Module):
     """Two inputs, two outputs that are no class scores."""
 

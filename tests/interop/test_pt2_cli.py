@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from support import FULL, call, randomize
-from test_onnx_cli import NETWORKS, SMALL, full_ranks
+from test_onnx_cli import NETWORKS, SMALL, Sentences, full_ranks
 from test_pt2 import distance, tensors
 
 EQUAL = 1e-4
@@ -116,6 +116,28 @@ class Pt2Command(unittest.TestCase):
             self.assertIn((8, 8, 8), widths)
             self.assertNotIn((16, 8, 8), widths)
             self.assertLessEqual(distance(run(folder / "out/model.pt2", [images]), [module.eval()(images)]), EQUAL)
+
+    def test_classes_of_sequences_are_fitted_to_tokens(self) -> None:
+        """Fewer positions than a layer has outputs, and more."""
+        for positions in (7, 120):
+            with self.subTest(positions=positions), tempfile.TemporaryDirectory() as folder:
+                folder = Path(folder)
+                torch.manual_seed(2)
+                tokens = torch.randint(0, 50, (200, positions))
+                path, data = folder / "sentences.pt2", f"tensors:{folder}/tokens.safetensors"
+                export(Sentences().eval(), [tokens[:2]], path)
+                save_file({"tokens": tokens}, folder / "tokens.safetensors")
+                small = folder / "small"
+                call("rankfold", "compress", path, "--params-removed", "20%", "--data", data, "--output", small)
+                report = json.loads((small / "report.json").read_text())
+                removed = 1 - report["after"]["parameters"] / report["before"]["parameters"]
+                self.assertTrue(0.2 <= removed < 0.3, removed)
+                compared = json.loads(call("rankfold", "compare", path, small, "--data", data, "--json"))
+                self.assertGreater(compared["agreement"], 90)
+                self.assertIn("block.up", [value["name"] for value in compared["values"]])
+                save_file({"tokens": tokens.float()}, folder / "tokens.safetensors")
+                with self.assertRaisesRegex(AssertionError, "found floats"):
+                    call("rankfold", "compare", path, small, "--data", data)
 
     def test_a_zoo_network_and_an_onnx_model_become_archives(self) -> None:
         images = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(6))

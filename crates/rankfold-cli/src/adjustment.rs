@@ -8,7 +8,7 @@ use rankfold_graph::Graph;
 use rankfold_torch::{Device, TorchProbe};
 use serde_json::{Map, Value, json};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::interrupt;
 use crate::output::note;
 use crate::progress;
@@ -70,6 +70,22 @@ impl AdjustmentArgs {
             .find_map(|(what, given)| given.then_some(what))
     }
 
+    /// What was asked for that runs the model on inputs, as it is written.
+    pub(crate) fn needs_inputs(&self) -> Option<&'static str> {
+        let given = [
+            ("--effort best", self.effort == Effort::Best),
+            ("--reconstruct", self.reconstruct),
+            ("--distill", self.distill.is_some_and(|steps| steps > 0)),
+            (
+                "--recalibrate always",
+                self.recalibrate == Recalibrate::Always,
+            ),
+        ];
+        given
+            .into_iter()
+            .find_map(|(what, given)| given.then_some(what))
+    }
+
     /// Steps of distillation.
     fn lessons(&self) -> usize {
         let usual = match self.effort {
@@ -89,12 +105,6 @@ impl AdjustmentArgs {
         probe: Option<&mut TorchProbe>,
     ) -> Outcome<(Graph, Value)> {
         let Some(probe) = probe else {
-            let distilled = self.distill.is_some_and(|steps| steps > 0);
-            if self.recalibrate == Recalibrate::Always || self.reconstruct || distilled {
-                let options = "--reconstruct, --distill and --recalibrate";
-                return Err(Failure::usage("this needs inputs to run the model on")
-                    .hint(format!("give --data KIND:PATH, or leave {options} out")));
-            }
             note("no data given: factors minimise weight errors, and accuracy is not measured");
             return Ok((factored, json!({ "data": false })));
         };

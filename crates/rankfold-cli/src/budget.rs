@@ -57,34 +57,34 @@ pub(crate) struct BudgetArgs {
 #[group(multiple = false)]
 struct LimitArgs {
     /// Share of the parameters to remove, as 75%
-    #[arg(long, value_name = "P%")]
+    #[arg(long, value_name = "P%", allow_hyphen_values = true)]
     params_removed: Option<Percent>,
 
     /// How many times fewer parameters, as 4x
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
     params: Option<Factor>,
 
     /// How many times fewer multiply-accumulates, as 3x
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
     macs: Option<Factor>,
 
     /// How many times faster by the clock, as 3x, or how long a run may take, as 10ms; see --latency-batch
-    #[arg(long, value_name = "X|TIME")]
+    #[arg(long, value_name = "X|TIME", allow_hyphen_values = true)]
     latency: Option<Latency>,
 
-    /// Size of the written weights, as 2MB
-    #[arg(long, value_name = "SIZE")]
+    /// Size of the written file, as 2MB
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     size: Option<Size>,
 
     /// Share of the squared weights that every layer keeps, as 0.9: the mean squared error of its weights
     /// is at most a tenth of their mean square
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_hyphen_values = true)]
     energy: Option<Share>,
 
     /// Mean squared error that the weights of every layer may have, as 0.001 (Çallı 2017, there with
     /// --forms channel,svd): the smallest rank within it, and layers that it does not make smaller stay.
     /// Factors then fit the weights, whatever the data; --energy is the same without a scale
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_hyphen_values = true)]
     mse: Option<MeanSquare>,
 
     /// One rank for all convolutions and one for all linear layers, as conv=100,fc=300
@@ -96,8 +96,8 @@ struct LimitArgs {
     average_rank: Option<AverageRank>,
 
     /// The points of accuracy that may be lost at most, as 0.5: the smallest model that a sweep promises it of
-    #[arg(long, value_name = "POINTS")]
-    max_drop: Option<Percent>,
+    #[arg(long, value_name = "POINTS", allow_hyphen_values = true)]
+    max_drop: Option<Points>,
 
     /// A TOML file of layers and ranks, one `"layer" = rank` a line
     #[arg(long, value_name = "FILE")]
@@ -179,7 +179,7 @@ impl BudgetArgs {
 
     /// The points of accuracy that may be lost, where that is the budget.
     pub(crate) fn max_drop(&self) -> Option<f64> {
-        self.limit.max_drop.map(|Percent(points)| points)
+        self.limit.max_drop.map(|Points(points)| points)
     }
 
     /// The request for a graph, with numbers stored in so many bytes each.
@@ -281,7 +281,7 @@ impl BudgetArgs {
                 Budget::AverageRank { conv, fc },
                 format!("average-rank {}", words.join(",")),
             )
-        } else if let Some(Percent(points)) = limit.max_drop {
+        } else if let Some(Points(points)) = limit.max_drop {
             (
                 Budget::MaxDrop(points / 100.0),
                 format!("max-drop {points}"),
@@ -363,6 +363,23 @@ impl FromStr for Percent {
             )),
             false => Ok(Self(percent)),
         }
+    }
+}
+
+/// Points of accuracy, of a hundred.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Points(f64);
+
+impl FromStr for Points {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        number_in(
+            text.strip_suffix('%').unwrap_or(text),
+            |points| (0.0..100.0).contains(&points),
+            "points of accuracy from 0 to below 100, as 0.5",
+        )
+        .map(Self)
     }
 }
 
@@ -526,6 +543,9 @@ mod tests {
         assert!(error.contains("0.5%, or 50%"), "{error}");
         let error = "0.29".parse::<Percent>().unwrap_err();
         assert!(error.ends_with("or 29%"), "{error}");
+        assert_eq!("0.5".parse(), Ok(Points(0.5)));
+        assert_eq!("1%".parse(), Ok(Points(1.0)));
+        assert!("-1".parse::<Points>().is_err());
         assert_eq!("4x".parse(), Ok(Factor(4.0)));
         assert!("0.5x".parse::<Factor>().is_err());
         let error = "50%".parse::<Factor>().unwrap_err();

@@ -83,6 +83,7 @@ impl Failure {
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => Kind::Missing,
+            std::io::ErrorKind::InvalidData => Kind::BadFile,
             _ => Kind::Inside,
         };
         Self::new(kind, format!("{}: {error}", path.display()))
@@ -203,7 +204,9 @@ impl From<TorchError> for Failure {
                         Kind::BadFile
                     }
                     TorchError::NoLabels | TorchError::Label { .. } => Kind::Usage,
-                    TorchError::InputShape { .. } | TorchError::InputCount { .. } => Kind::Usage,
+                    TorchError::InputShape { .. }
+                    | TorchError::InputType { .. }
+                    | TorchError::InputCount { .. } => Kind::Usage,
                     _ => Kind::Inside,
                 };
                 Self::new(kind, chain(&error)).maybe_hint(error.hint())

@@ -65,6 +65,11 @@ impl Written {
 impl OutFolder {
     /// Makes sure that the folder can be written before any work is done.
     pub(crate) fn claim(target: &Path, force: bool) -> Outcome<Self> {
+        let linked = target
+            .is_symlink()
+            .then(|| target.canonicalize().ok())
+            .flatten();
+        let target = linked.as_deref().unwrap_or(target);
         let taken = match fs::read_dir(target) {
             Ok(mut entries) => entries.next().is_some(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,

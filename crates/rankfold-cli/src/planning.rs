@@ -1,6 +1,8 @@
 //! What `plan` and `compress` do alike: statistics, curves and a plan, with progress.
 
-use rankfold_compress::{Layer, Plan, Planned, Probe, Request, Statistics, plan as choose};
+use rankfold_compress::{
+    Layer, LayerStatistics, Plan, Planned, Probe, Request, Statistics, plan as choose,
+};
 use rankfold_decompose::Control;
 use rankfold_graph::Graph;
 use rankfold_torch::TorchProbe;
@@ -37,12 +39,38 @@ pub(crate) fn statistics_at(
     let bar = progress::bar("calibrating", 1);
     let statistics = probe.statistics(graph, layers);
     bar.finish_and_clear();
-    let statistics = statistics?;
+    let (statistics, blind): (Statistics, Statistics) = statistics?
+        .into_iter()
+        .partition(|(_, own)| has_varied(own));
+    if let Some(name) = blind.keys().next() {
+        let others = and_others(blind.len() - 1, "too");
+        note(format!(
+            "the inputs are all alike at `{name}`{others}: factors there fit the weights"
+        ));
+    }
     if let Some(few) = told_of_few(&statistics) {
         note(few);
     }
     let shrunk = statistics.into_iter();
     Ok(shrunk.map(|(name, own)| (name, own.shrunk())).collect())
+}
+
+/// A variance of this share of the squared mean may be rounding.
+const ROUNDING: f64 = 1e-6;
+
+/// Whether the inputs of a layer differ.
+fn has_varied(statistics: &LayerStatistics) -> bool {
+    let mut groups = statistics.covariance.iter().zip(&statistics.mean);
+    groups.any(|(covariance, mean)| covariance.diag().sum() > ROUNDING * mean.dot(mean))
+}
+
+/// So many layers more, in words.
+fn and_others(count: usize, how: &str) -> String {
+    match count {
+        0 => String::new(),
+        1 => format!(", and at one other layer {how}"),
+        n => format!(", and at {n} other layers {how}"),
+    }
 }
 
 /// That layers saw fewer samples than a sample has numbers, in words.
@@ -53,11 +81,7 @@ fn told_of_few(statistics: &Statistics) -> Option<String> {
             .filter(|(_, own)| own.samples < own.width())
     };
     let (name, own) = few().max_by_key(|(_, own)| own.width() - own.samples)?;
-    let others = match few().count() - 1 {
-        0 => String::new(),
-        1 => ", and one other layer saw too few".to_owned(),
-        n => format!(", and {n} other layers saw too few"),
-    };
+    let others = and_others(few().count() - 1, "they are too few");
     Some(format!(
         "few inputs: `{name}` takes {} numbers and saw {} samples{others}; data with more inputs, and \
          --calibrate as high, make factors that fit new inputs better",

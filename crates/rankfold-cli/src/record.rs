@@ -23,6 +23,12 @@ pub(crate) struct Record {
     adjustments: Value,
 }
 
+/// The command line at hand.
+pub(crate) fn command_line() -> String {
+    let arguments = std::env::args_os().map(|own| own.to_string_lossy().into_owned());
+    arguments.collect::<Vec<_>>().join(" ")
+}
+
 /// One of the two models of a report.
 #[derive(Debug, Clone)]
 pub(crate) struct Side {
@@ -91,7 +97,7 @@ impl Record {
                 "identities": removed.identities,
                 "constants": removed.constants,
             })),
-            "command": std::env::args().collect::<Vec<_>>().join(" "),
+            "command": command_line(),
             "previous": loaded.record.get("provenance"),
         });
         Ok(Self {

@@ -127,6 +127,69 @@ fn labels_beyond_the_classes_are_told_before_the_work() {
 }
 
 #[test]
+fn budgets_below_nothing_and_names_that_are_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for budget in ["--params-removed", "--macs", "--size", "--mse"] {
+        let compress = ["compress", "zoo:lenet5", budget, "-5", "-o", "out"];
+        refused(&compress, at, 2, &["invalid value '-5'", "expected"]);
+    }
+    let best = [
+        "compress",
+        "zoo:lenet5",
+        "--params",
+        "2x",
+        "--effort",
+        "best",
+    ];
+    let best = [&best[..], &["-o", "out"]].concat();
+    refused(&best, at, 2, &["--effort best", "--data"]);
+    fs::write(at.join("plan.toml"), "").unwrap();
+    let plan = ["plan", "zoo:lenet5", "--params", "2x", "-o", "plan.toml"];
+    refused(&plan, at, 2, &["plan.toml exists", "--force"]);
+    succeeds(&[&plan[..], &["--force"]].concat(), at);
+    let model = [
+        "export",
+        "zoo:lenet5",
+        "--to",
+        "safetensors",
+        "-o",
+        "a.safetensors",
+    ];
+    succeeds(&model, at);
+    let strange = {
+        use std::os::unix::ffi::OsStrExt;
+        std::ffi::OsStr::from_bytes(b"a\xff.safetensors")
+    };
+    fs::rename(at.join("a.safetensors"), at.join(strange)).unwrap();
+    let mut compress = command(&["compress", "--params", "2x", "-o", "out"], at);
+    let output = compress.arg(strange).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn one_input_says_nothing_and_spoils_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    noise(&at.join("x.safetensors"), 1, &[]);
+    let data = ["--data", "tensors:x.safetensors", "--recalibrate", "never"];
+    let compress = ["compress", "zoo:resnet20", "--only", "linear"];
+    fs::write(at.join("linear.toml"), "linear = 3\n").unwrap();
+    let how = ["--ranks", "linear.toml", "-o", "out"];
+    let (_, said) = succeeds(&[&compress[..], &data, &how].concat(), at);
+    assert!(
+        said.contains("the inputs are all alike at `linear`"),
+        "{said}"
+    );
+    let report = support::json_file(&at.join("out/report.json"));
+    let layers = report["layers"].as_array().unwrap();
+    let linear = layers.iter().find(|row| row["name"] == "linear").unwrap();
+    assert!(linear["weight_error"].as_f64().unwrap() > 0.1);
+    assert!(linear["response_error"].is_null(), "{linear}");
+}
+
+#[test]
 fn weights_that_are_not_finite() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -273,3 +273,15 @@ fn a_damaged_code_is_told_with_the_weight_that_has_it() {
     ];
     refused(&["inspect", "damaged.safetensors"], at, 3, &texts);
 }
+
+#[test]
+fn codes_travel_from_a_folder_of_one_kind_to_a_file_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let run = |line: &str| succeeds(&line.split(' ').collect::<Vec<_>>(), at);
+    run("export zoo:lenet5 --to pt2 -o plain.pt2");
+    run("quantize plain.pt2 --weights-only -o small");
+    run("export small --to onnx -o small.onnx");
+    let size = |name: &str| fs::metadata(at.join(name)).unwrap().len();
+    assert!(3 * size("small.onnx") < size("plain.pt2"));
+}

@@ -230,12 +230,14 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A tensor of a type that is not read.
-    #[error("{path}: tensor `{tensor}`: expected f32, f16, bf16, f64, i64 or i32, found {found}", path = .path.display())]
+    #[error("{path}: tensor `{tensor}`: expected {expected}, found {found}", path = .path.display())]
     Dtype {
         /// The file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
+        /// The types that would do.
+        expected: &'static str,
         /// Its type.
         found: String,
     },

@@ -1,6 +1,6 @@
 //! Tensor files: a safetensors of named inputs, one row per item, with or without `labels` or `targets`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -170,6 +170,7 @@ impl Column {
                 return Err(DataError::Dtype {
                     path,
                     tensor,
+                    expected: "f32, f16, bf16, f64, i64 or i32",
                     found: format!("{other:?}"),
                 });
             }
@@ -194,12 +195,21 @@ impl Column {
     }
 
     fn labels(&self, path: &Path, bytes: &[u8], len: usize) -> Result<Vec<i64>, DataError> {
-        if !self.shape.is_empty() || !matches!(self.kind, Kind::I64 | Kind::I32) {
+        let (path, tensor) = (path.to_owned(), LABELS.to_owned());
+        if !matches!(self.kind, Kind::I64 | Kind::I32) {
+            return Err(DataError::Dtype {
+                path,
+                tensor,
+                expected: "i64 or i32",
+                found: format!("{:?}", self.kind).to_lowercase(),
+            });
+        }
+        if !self.shape.is_empty() {
             return Err(DataError::TensorShape {
-                path: path.to_owned(),
-                tensor: LABELS.to_owned(),
+                path,
+                tensor,
                 found: [&[len], self.shape.as_slice()].concat(),
-                expected: format!("[{len}] of i64 or i32"),
+                expected: format!("[{len}]"),
             });
         }
         let body = &bytes[self.start..][..len * self.stride];
@@ -207,7 +217,7 @@ impl Column {
         match labels.iter().position(|&label| label < 0) {
             None => Ok(labels),
             Some(index) => Err(DataError::NegativeLabel {
-                path: PathBuf::from(path),
+                path,
                 index,
                 found: labels[index],
             }),

@@ -28,6 +28,16 @@ where
         }
         .into());
     }
+    // A link stays, and what it leads to is replaced; what is no file, as a pipe, is written to.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = &target;
+    if path.exists() && !path.is_file() {
+        let file = File::options().write(true).open(path).map_err(io)?;
+        let mut writer = BufWriter::with_capacity(BUFFER, &file);
+        let value = fill(&mut writer)?;
+        writer.flush().map_err(io)?;
+        return Ok(value);
+    }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -60,6 +70,27 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_devices_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, null] = ["file", "link", "null"].map(|name| dir.path().join(name));
+        std::fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &null).unwrap();
+        for path in [&link, &null] {
+            write_atomically(path, |w| {
+                w.write_all(b"new").unwrap();
+                Ok::<_, FormatError>(())
+            })
+            .unwrap();
+            assert!(path.is_symlink());
+        }
+        assert_eq!(std::fs::read(&file).unwrap(), b"new");
+        assert_eq!(std::fs::metadata("/dev/null").unwrap().len(), 0);
+        assert!(!Path::new("/dev/null").is_file());
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {

@@ -26,7 +26,7 @@ pub enum FormatError {
         source: io::Error,
     },
     /// A folder stands where a file was expected.
-    #[error("{}: expected a model file, found a folder", path.display())]
+    #[error("{}: expected a file, found a folder", path.display())]
     Directory {
         /// The folder.
         path: PathBuf,

@@ -1,6 +1,6 @@
 //! Statistics of a model's layers from inputs without labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use ndarray::Array2;
@@ -184,6 +184,8 @@ struct Gradients {
     taps: crate::executor::Taps,
     metric: Metric,
     random: ChaCha8Rng,
+    /// Linear layers, whose channels are the last dimension however many there are.
+    linear: HashSet<String>,
     sums: BTreeMap<String, Tensor>,
     images: usize,
 }
@@ -191,12 +193,14 @@ struct Gradients {
 impl Gradients {
     fn new<'a>(
         graph: &Graph,
-        layers: impl IntoIterator<Item = &'a str>,
+        layers: impl IntoIterator<Item = &'a str> + Clone,
         options: &CalibrateOptions,
         run: Options,
     ) -> Result<Self> {
         let executor = Executor::new(graph, run)?;
-        let taps = executor.taps(layers)?;
+        let taps = executor.taps(layers.clone())?;
+        let is_linear = |name: &&str| matches!(graph.node(name), Some(node) if matches!(node.op, Op::Linear(_)));
+        let linear = layers.into_iter().filter(is_linear).map(str::to_owned);
         let random = ChaCha8Rng::seed_from_u64(options.seed);
         let metric = options.metric;
         Ok(Self {
@@ -204,6 +208,7 @@ impl Gradients {
             taps,
             metric,
             random,
+            linear: linear.collect(),
             sums: BTreeMap::new(),
             images: 0,
         })
@@ -246,7 +251,8 @@ impl Gradients {
             if !gradient.defined() {
                 continue;
             }
-            let rows = channels_in_rows(&gradient).at(STEP)?;
+            let last = self.linear.contains(&name);
+            let rows = channels_in_rows(&gradient, last).at(STEP)?;
             let products = rows.f_tr().at(STEP)?.f_mm(&rows).at(STEP)?;
             let products = products.f_to_kind(Kind::Double).at(STEP)?;
             match self.sums.get_mut(&name) {
@@ -331,20 +337,12 @@ impl Gradients {
     }
 }
 
-/// A gradient as a matrix with a row for every position and a column for every channel.
-fn channels_in_rows(gradient: &Tensor) -> std::result::Result<Tensor, tch::TchError> {
-    let channels = match gradient.dim() {
-        3 => {
-            return gradient
-                .f_permute([0, 2, 1])?
-                .f_reshape([-1, gradient.size()[1]]);
-        }
-        4 => {
-            return gradient
-                .f_permute([0, 2, 3, 1])?
-                .f_reshape([-1, gradient.size()[1]]);
-        }
-        _ => gradient.size().last().copied().unwrap_or(1),
+/// A gradient as a matrix with a row for every position and a column for every channel, which is the last
+/// dimension or the second.
+fn channels_in_rows(gradient: &Tensor, last: bool) -> std::result::Result<Tensor, tch::TchError> {
+    let gradient = match last {
+        true => gradient.shallow_clone(),
+        false => gradient.f_movedim_int(1, -1)?,
     };
-    gradient.f_reshape([-1, channels])
+    gradient.f_reshape([-1, gradient.size().last().copied().unwrap_or(1)])
 }

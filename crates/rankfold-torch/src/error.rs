@@ -64,6 +64,14 @@ pub enum TorchError {
         /// The shape given.
         got: Vec<i64>,
     },
+    /// Floats where the model takes whole numbers.
+    #[error("input `{name}`: the model takes {expected}, found floats")]
+    InputType {
+        /// The input's name.
+        name: String,
+        /// What the model takes.
+        expected: DType,
+    },
     /// A weight that a node names is not in the graph.
     #[error("node `{node}`: weight `{weight}` is missing")]
     MissingWeight {
@@ -204,6 +212,7 @@ impl TorchError {
                 "inputs and weights are finite: they may be far larger than what the model was trained on",
             ),
             Self::NoLabels => Some("use data with labels, or `compare`, which needs none"),
+            Self::InputType { .. } => Some("store whole numbers as i64 or i32"),
             Self::Inputs { .. } => Some(
                 "a file of `--data tensors:FILE` holds one tensor an input, under the model's names",
             ),

@@ -412,6 +412,12 @@ pub(crate) fn prepare(
     let step = "preparing the inputs";
     for (given, input) in inputs.iter().zip(&plan.inputs) {
         check_shape(given, input)?;
+        if given.is_floating_point() && !input.fact.dtype.is_float() {
+            return Err(TorchError::InputType {
+                name: input.name.clone(),
+                expected: input.fact.dtype,
+            });
+        }
         let kind = if input.fact.dtype.is_float() {
             kind_of(options.dtype)
         } else {

@@ -253,6 +253,10 @@ impl Compress {
             )
             .hint("give --data KIND:PATH, or the step as quantize=weights-only"));
         }
+        if let (Some(what), None) = (self.adjustment.needs_inputs(), &self.calibration.data.data) {
+            return Err(Failure::usage(format!("{what} runs the model on inputs"))
+                .hint(format!("give --data KIND:PATH, or leave {what} out")));
+        }
         let budget = self.plan.is_some() || self.budget.is_given();
         if !self.steps.contains(&Step::Factorize) {
             let given = [("a budget", budget), ("--finetune", self.finetune.is_on())];

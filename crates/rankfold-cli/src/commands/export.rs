@@ -68,9 +68,8 @@ impl Export {
             return Err(Failure::usage(format!("{} exists", path.display()))
                 .hint("give --force to replace it, or another name by --output"));
         }
-        let loaded = self
-            .simplify
-            .apply(load(&self.model.model, &self.model.arch)?)?;
+        let source = self.source();
+        let loaded = self.simplify.apply(load(&source, &self.model.arch)?)?;
         check_finite(&loaded.graph)?;
         let (read, file_bytes) = match self.to.format() {
             Some(format) => exported(format, &path, &loaded)?,
@@ -89,6 +88,22 @@ impl Export {
             path.display()
         ));
         Ok(())
+    }
+}
+
+impl Export {
+    /// The file that is read: of a folder the one of the kind that is written, else the weights, which hold
+    /// codes that files of other kinds do not.
+    fn source(&self) -> PathBuf {
+        let folder = &self.model.model;
+        let own = self
+            .to
+            .format()
+            .map(|format| folder.join(format.file_name()));
+        let weights = folder.join("model.safetensors");
+        let candidates = own.into_iter().chain([weights]);
+        let mut found = candidates.filter(|inside| inside.is_file());
+        found.next().unwrap_or_else(|| folder.clone())
     }
 }
 

@@ -30,10 +30,22 @@ pub(crate) struct PlanCommand {
     /// Where the plan is written; stdout by default
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Replace the file if it is there
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 impl PlanCommand {
     pub(crate) fn run(self) -> Outcome {
+        if let Some(path) = self
+            .output
+            .as_deref()
+            .filter(|path| path.is_file() && !self.force)
+        {
+            return Err(Failure::usage(format!("{} exists", path.display()))
+                .hint("give --force to replace it, or another name by --output"));
+        }
         let loaded = load(&self.model.model, &self.model.arch)?;
         let mut request = self.budget.request(&loaded.graph, 4)?;
         let calibration = Calibration::open(

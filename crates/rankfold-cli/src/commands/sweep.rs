@@ -18,6 +18,7 @@ use crate::failure::{Failure, Outcome};
 use crate::model::{Loaded, load};
 use crate::output::{note, say};
 use crate::planning;
+use crate::record::command_line;
 use crate::sweep::{Measuring, Shard, SweepFolder, Training, measure, merge, read, summary};
 
 /// Measure how the network answers to each layer's decomposition, so that ranks can be chosen by it
@@ -252,7 +253,7 @@ impl SweepCommand {
         Ok(Sweep {
             version: SWEEP_VERSION,
             rankfold: env!("CARGO_PKG_VERSION").to_owned(),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: command_line(),
             protocol,
             seed: self.seed,
             model: SweptModel {

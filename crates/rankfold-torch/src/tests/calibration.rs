@@ -4,7 +4,10 @@ use std::ops::ControlFlow;
 
 use ndarray::{Array1, Array2};
 use rankfold_compress::Probe;
-use rankfold_data::{DataSpec, Dataset, ImageSize, Loader, LoaderOptions, Normalization, Split};
+use rankfold_data::{
+    Batch, DataSpec, Dataset, ImageSize, Input, Loader, LoaderOptions, Normalization, Split,
+    TensorData,
+};
 use rankfold_graph::ops::{Conv, Flatten, Linear};
 use rankfold_graph::{Fact, Graph, GraphBuilder, Op};
 use tch::{Kind, Tensor};
@@ -297,6 +300,60 @@ fn the_gauss_newton_metric_of_a_linear_network_is_known() {
     .unwrap();
     assert!(few["conv"].output_metric.is_none());
     assert!(!few.contains_key("fc"), "64 features are more than 30");
+}
+
+#[test]
+fn channels_of_linear_layers_over_sequences_are_the_last_dimension() {
+    let (classes, channels) = (4, 5);
+    for positions in [3, 7] {
+        let mut b = GraphBuilder::new("sequence");
+        let x = b.input("x", Fact::batch_of(&[positions, 2])).unwrap();
+        let mut linear = |name: &str, shape: [usize; 2], x| {
+            let own = format!("{name}.weight");
+            b.weight(own.as_str(), weight(&shape, shape[0] as u64));
+            let op = Linear {
+                weight: own.as_str().into(),
+                bias: None,
+            };
+            let y = b.op(name, op, &[x]).unwrap();
+            match name {
+                "each" => b.op("flat", Flatten { start: 1, end: -1 }, &[y]).unwrap(),
+                _ => y,
+            }
+        };
+        let y = linear("each", [channels, 2], x);
+        let y = linear("all", [classes, positions * channels], y);
+        let graph = b.finish(&[y]).unwrap();
+        let images = 2000;
+        let batch = Batch {
+            inputs: vec![Input {
+                name: None,
+                shape: vec![images, positions, 2],
+                data: TensorData::F32(noise(images * positions * 2, 1).into()),
+            }],
+            labels: None,
+            targets: None,
+            step: 0,
+        };
+        let options = CalibrateOptions {
+            metric_images: images,
+            ..CalibrateOptions::default()
+        };
+        let go = |_: usize| ControlFlow::Continue(());
+        let statistics = calibrate(&graph, &["each".to_owned()], &options, [Ok(batch)], go);
+        let found = statistics.unwrap().remove("each").unwrap();
+        // Every position's channels reach the scores through weights of their own.
+        let all = noise(classes * positions * channels, classes as u64);
+        let at = |k: usize, c: usize, p: usize| {
+            let own = |k: usize| f64::from(all[(k * positions + p) * channels + c]);
+            own(k) - (0..classes).map(own).sum::<f64>() / classes as f64
+        };
+        let expected = Array2::from_shape_fn((channels, channels), |(i, j)| {
+            let pairs = (0..classes).flat_map(|k| (0..positions).map(move |p| (k, p)));
+            pairs.map(|(k, p)| at(k, i, p) * at(k, j, p)).sum::<f64>()
+        });
+        close(found.output_metric.as_ref().unwrap(), &expected, 0.1);
+    }
 }
 
 #[test]
