@@ -164,5 +164,8 @@ fn what_cannot_be_decomposed_says_why() {
         ..LayerPlan::keep(layer)
     }];
     let error = plan.check(&graph).unwrap_err().to_string();
-    assert_eq!(error, "layer `layer`: `cp3` takes ranks up to 27, found 28");
+    assert_eq!(
+        error,
+        "layer `layer`: `cp3` takes ranks from 1 to 27, found 28"
+    );
 }

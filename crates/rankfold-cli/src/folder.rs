@@ -281,12 +281,16 @@ impl OutFolder {
         let old = self.partial.with_extension("old");
         let replaced = self.force && self.target.exists();
         if replaced {
+            // What an earlier run could not remove.
+            let _ = fs::remove_dir_all(&old);
             fs::rename(&self.target, &old).map_err(failed)?;
         }
         fs::rename(&self.partial, &self.target).map_err(failed)?;
         let finished = kept(&self.target).into_iter();
         for path in finished.chain(replaced.then_some(old)) {
-            fs::remove_dir_all(&path).map_err(|e| Failure::io(&path, &e))?;
+            if let Err(error) = fs::remove_dir_all(&path) {
+                note(format!("{} stays: {error}", path.display()));
+            }
         }
         Ok(())
     }

@@ -252,6 +252,7 @@ impl Report {
                 error(row),
             ]
         });
+        let of_answers = |row: &Row| row.rank.is_some() && row.response_error.is_some();
         let header = [
             "layer",
             "form",
@@ -259,7 +260,10 @@ impl Report {
             "parameters",
             "MACs",
             "bytes",
-            "error",
+            match self.rows.iter().any(of_answers) {
+                true => "error of answers",
+                false => "error of weights",
+            },
         ];
         let layers = table(&header, &[0, 1], rows.collect());
         let steps = self.steps_text();

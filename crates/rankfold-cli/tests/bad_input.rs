@@ -157,6 +157,8 @@ fn budgets_below_nothing_and_names_that_are_no_text() {
         "a.safetensors",
     ];
     succeeds(&model, at);
+    let other = ["export", "zoo:lenet5", "--to", "onnx", "-o", "a.pt2"];
+    refused(&other, at, 2, &["named as a .pt2 file"]);
     let strange = {
         use std::os::unix::ffi::OsStrExt;
         std::ffi::OsStr::from_bytes(b"a\xff.safetensors")
@@ -172,16 +174,18 @@ fn budgets_below_nothing_and_names_that_are_no_text() {
 fn one_input_says_nothing_and_spoils_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    noise(&at.join("x.safetensors"), 1, &[]);
+    noise(&at.join("x.safetensors"), 1, &[3]);
     let data = ["--data", "tensors:x.safetensors", "--recalibrate", "never"];
     let compress = ["compress", "zoo:resnet20", "--only", "linear"];
     fs::write(at.join("linear.toml"), "linear = 3\n").unwrap();
     let how = ["--ranks", "linear.toml", "-o", "out"];
     let (_, said) = succeeds(&[&compress[..], &data, &how].concat(), at);
-    assert!(
-        said.contains("the inputs are all alike at `linear`"),
-        "{said}"
-    );
+    for text in [
+        "the inputs are all alike at `linear`",
+        "accuracy is that on inputs that factors were fitted to",
+    ] {
+        assert!(said.contains(text), "expected {text:?} in {said}");
+    }
     let report = support::json_file(&at.join("out/report.json"));
     let layers = report["layers"].as_array().unwrap();
     let linear = layers.iter().find(|row| row["name"] == "linear").unwrap();

@@ -68,7 +68,7 @@ pub enum CompressError {
         refusal: Refusal,
     },
     /// A rank out of range.
-    #[error("layer `{layer}`: `{form}` takes ranks up to {max}, found {rank}")]
+    #[error("layer `{layer}`: `{form}` takes ranks from 1 to {max}, found {rank}")]
     Rank {
         /// The layer.
         layer: String,

@@ -78,7 +78,10 @@ impl FromStr for Form {
 
 /// The rank of a form: one number, or two for Tucker-2 (input side, output side).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a rank: a whole number, or two of them"
+)]
 pub enum Rank {
     /// One rank.
     One(usize),

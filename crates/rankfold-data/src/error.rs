@@ -408,6 +408,9 @@ impl DataError {
                  train[1000:2000], test[-100:], train[:10%]"
                     .into()
             }
+            E::Empty { .. } => {
+                "ask for fewer inputs, for another part of them, or give more data".into()
+            }
             E::SplitOutOfRange { len, .. } => {
                 format!("positions go from 0 to {len}, or from -{len} when counted from the end")
             }

@@ -9,7 +9,7 @@ use rankfold_report::Goal;
 use rankfold_torch::check_finite;
 use serde_json::{Map, Value};
 
-use self::factorize::Workshop;
+use self::factorize::{Workshop, read_plan};
 use crate::accuracy::{self, Measured, Scores};
 use crate::adjustment::AdjustmentArgs;
 use crate::args::{DeviceArgs, ModelArgs, SimplifyArgs};
@@ -119,6 +119,9 @@ impl Compress {
             .apply(load(&self.model.model, &self.model.arch)?)?;
         check_finite(&loaded.graph)?;
         accuracy::check(&loaded.graph, &self.calibration.data, &self.split)?;
+        if let (Some(path), [Step::Factorize]) = (&self.plan, &self.steps[..]) {
+            read_plan(path, &loaded.graph)?;
+        }
         let dtype = self.stored_type(&loaded)?;
         let mut tuition = Tuition::open(
             &self.finetune,
@@ -134,6 +137,12 @@ impl Compress {
             self.budget.seed,
         )?;
         let calibration = calibration.as_ref();
+        if calibration.is_some_and(|own| own.measures_on_itself(&self.split)) {
+            note(
+                "the file has no part of its own to measure on: accuracy is that on inputs that factors were \
+                 fitted to; --calibrate-split 'train[:80%]' and --split 'test[80%:]' would part them",
+            );
+        }
         let mut graph = loaded.graph.clone();
         let mut plan = planning::previous(&loaded, self.budget.seed);
         let (mut curves, mut outcomes, mut tuned) = (Vec::new(), Vec::new(), None);

@@ -64,6 +64,7 @@ impl Export {
             Some(path) => path.clone(),
             None => named_after(&self.model.model, self.to.extension())?,
         };
+        self.check_name(&path)?;
         if path.exists() && !self.force {
             return Err(Failure::usage(format!("{} exists", path.display()))
                 .hint("give --force to replace it, or another name by --output"));
@@ -92,6 +93,22 @@ impl Export {
 }
 
 impl Export {
+    /// An error where the name is that of another kind of file.
+    fn check_name(&self, path: &Path) -> Outcome {
+        let kinds = Target::value_variants().iter().map(|kind| kind.extension());
+        let mut others = kinds.filter(|&kind| kind != self.to.extension());
+        let own = path.extension().and_then(|own| own.to_str());
+        match others.find(|&other| own == Some(other)) {
+            None => Ok(()),
+            Some(other) => Err(Failure::usage(format!(
+                "{} is named as a .{other} file, and --to {} is written",
+                path.display(),
+                self.to.extension()
+            ))
+            .hint("give another name by --output, or another kind by --to")),
+        }
+    }
+
     /// The file that is read: of a folder the one of the kind that is written, else the weights, which hold
     /// codes that files of other kinds do not.
     fn source(&self) -> PathBuf {

@@ -200,6 +200,11 @@ fn stored(tensor: &Tensor) -> String {
         .map_or_else(|| tensor.dtype().to_string(), ToString::to_string)
 }
 
+/// Whether a layer's multiply-accumulates depend on sizes that are open.
+fn is_open(cost: &Cost) -> bool {
+    cost.weights > 0 && cost.macs == 0
+}
+
 fn rows(report: &Report) -> comfy_table::Table {
     let total = report.total;
     let rows = report.layers.iter().map(|row| {
@@ -212,7 +217,10 @@ fn rows(report: &Report) -> comfy_table::Table {
             bytes(row.cost.bytes),
             grouped(row.cost.parameters),
             percent(row.cost.parameters, total.parameters),
-            grouped(row.cost.macs),
+            match is_open(&row.cost) {
+                true => "open".to_owned(),
+                false => grouped(row.cost.macs),
+            },
             percent(row.cost.macs, total.macs),
         ]
     });
@@ -243,9 +251,13 @@ fn totals(report: &Report) -> String {
         .file_bytes
         .map(|n| format!(", file {}", bytes(n)))
         .unwrap_or_default();
+    let open = match report.layers.iter().any(|row| is_open(&row.cost)) {
+        true => " where sizes are not open",
+        false => "",
+    };
     format!(
         "{}: {} parameters ({} weights of convolutions and linear layers, {} with running statistics), \
-         {} MACs, {} of weights{file}",
+         {} MACs{open}, {} of weights{file}",
         report.name,
         grouped(parameters),
         grouped(weights),

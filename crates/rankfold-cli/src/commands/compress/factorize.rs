@@ -1,6 +1,7 @@
 //! The step `factorize`: a plan is searched until the budget is kept, its layers are decomposed, and what
 //! comes out is trained where that was asked for.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rankfold_compress::{
@@ -117,11 +118,12 @@ impl Compress {
                 calibration,
             )?;
             let (compressed, outcomes) = decompose(graph, &plan, &statistics, &store)?;
-            if std::mem::take(&mut first) && store.resumed() > 0 {
-                note(format!(
-                    "{} layers were finished by an earlier run",
-                    store.resumed()
-                ));
+            if std::mem::take(&mut first) {
+                match store.resumed() {
+                    0 => {}
+                    1 => note("an earlier run has finished one layer"),
+                    n => note(format!("an earlier run has finished {n} layers")),
+                }
             }
             if let Some(measured) = sized.overhead(&compressed, &plan, calibration)? {
                 search.too_large(measured)?;
@@ -208,11 +210,8 @@ impl Compress {
             tell(&mut request);
             return planning::plan(graph, &request, statistics);
         };
-        let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
-        let plan = Plan::from_toml(&text)?;
-        plan.check(graph)?;
         Ok(Planned {
-            plan,
+            plan: read_plan(path, graph)?,
             curves: Vec::new(),
             expected: None,
         })
@@ -265,6 +264,14 @@ impl Compress {
         )
         .map(Some)
     }
+}
+
+/// The plan in a file, which has to be for the network.
+pub(super) fn read_plan(path: &Path, graph: &Graph) -> Outcome<Plan> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    let plan = Plan::from_toml(&text)?;
+    plan.check(graph)?;
+    Ok(plan)
 }
 
 fn decompose(
