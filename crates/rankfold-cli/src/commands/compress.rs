@@ -137,12 +137,6 @@ impl Compress {
             self.budget.seed,
         )?;
         let calibration = calibration.as_ref();
-        if calibration.is_some_and(|own| own.measures_on_itself(&self.split)) {
-            note(
-                "the file has no part of its own to measure on: accuracy is that on inputs that factors were \
-                 fitted to; --calibrate-split 'train[:80%]' and --split 'test[80%:]' would part them",
-            );
-        }
         let mut graph = loaded.graph.clone();
         let mut plan = planning::previous(&loaded, self.budget.seed);
         let (mut curves, mut outcomes, mut tuned) = (Vec::new(), Vec::new(), None);
@@ -200,7 +194,7 @@ impl Compress {
             rows.clear();
         }
         let before = self.side(&loaded.graph, loaded.file_bytes())?;
-        let unlabelled = calibration.is_some() && before.measured.is_none();
+        let measured = before.measured.is_some();
         let record = Record::new(
             &loaded,
             &plan,
@@ -241,10 +235,16 @@ impl Compress {
         for text in &model.notes {
             note(text);
         }
-        if unlabelled {
-            note(
-                "the data have no labels, and accuracy is not measured: `rankfold compare` tells how far the models agree",
-            );
+        match calibration {
+            Some(own) if measured && own.measures_on_itself(&self.split) => note(
+                "the file has no part of its own to measure on: accuracy is that on inputs that factors were \
+                 fitted to; --calibrate-split 'train[:80%]' and --split 'test[80%:]' would part them",
+            ),
+            Some(_) if !measured => note(
+                "the data have no labels, and accuracy is not measured: `rankfold compare` tells how far the \
+                 models agree",
+            ),
+            _ => {}
         }
         out.tell();
         Ok(())

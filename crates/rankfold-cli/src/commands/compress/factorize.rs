@@ -121,8 +121,8 @@ impl Compress {
             if std::mem::take(&mut first) {
                 match store.resumed() {
                     0 => {}
-                    1 => note("an earlier run has finished one layer"),
-                    n => note(format!("an earlier run has finished {n} layers")),
+                    1 => note("1 layer was finished by an earlier run"),
+                    n => note(format!("{n} layers were finished by an earlier run")),
                 }
             }
             if let Some(measured) = sized.overhead(&compressed, &plan, calibration)? {
