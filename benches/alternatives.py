@@ -24,7 +24,7 @@ NETWORKS = {
     "calli-baseline-nonlinear": 0.8216,
     "calli-small": 0.911,
 }
-# As many passes as fit: with depthwise kernels one takes less than a minute on one core, else two to four.
+# As many passes as fit: one takes one to two minutes on one core.
 EPOCHS = {"calli-small": 8, "calli-baseline-separable": 12, "calli-baseline-nonlinear": 12}
 OTHERS = 6
 SMALL = ["--augment", "flip,crop,brightness,contrast", "--l2", "0.001"]

@@ -72,8 +72,7 @@ impl Calibration {
 
     /// Whether accuracy on `split` is measured on these inputs, as far as the splits tell.
     pub(crate) fn measures_on_itself(&self, split: &Split) -> bool {
-        let is_whole = |split: &Split| !split.to_string().contains('[');
-        !self.inputs.has_own_parts() && is_whole(split) && is_whole(self.inputs.split())
+        !self.inputs.has_own_parts() && split.is_whole() && self.inputs.split().is_whole()
     }
 
     /// How many of them run at a time.

@@ -62,9 +62,8 @@ struct Cli {
 /// What to do about a value that cannot be read, where its error says.
 fn hint(error: &clap::Error) -> Option<String> {
     let source = error.source()?;
-    let data = source.downcast_ref::<DataError>().map(DataError::hint);
-    let device = || Some(source.downcast_ref::<DeviceError>()?.hint().to_owned());
-    data.unwrap_or_else(device)
+    let data = source.downcast_ref().and_then(DataError::hint);
+    data.or_else(|| source.downcast_ref().map(DeviceError::hint))
 }
 
 fn main() -> ExitCode {

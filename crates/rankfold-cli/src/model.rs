@@ -190,10 +190,19 @@ fn check_no_arch(model: &Path, arch: &ArchArgs) -> Outcome {
 /// The model inside a folder that `compress` wrote, as the kind of file that it was made from; other
 /// paths as they are.
 pub(crate) fn file_of(model: &Path) -> PathBuf {
-    let exported = Format::ALL.map(Format::file_name);
-    let names = exported.iter().map(String::as_str);
-    names
-        .chain(["model.safetensors"])
+    inside(model, Format::ALL)
+}
+
+/// The same for a file to be made of it: of a folder the one of its kind, else the weights, which hold codes
+/// that files of other kinds do not.
+pub(crate) fn file_for(model: &Path, format: Option<Format>) -> PathBuf {
+    inside(model, format)
+}
+
+fn inside(model: &Path, formats: impl IntoIterator<Item = Format>) -> PathBuf {
+    let exported = formats.into_iter().map(Format::file_name);
+    exported
+        .chain(["model.safetensors".to_owned()])
         .map(|name| model.join(name))
         .find(|inside| inside.is_file())
         .unwrap_or_else(|| model.to_owned())

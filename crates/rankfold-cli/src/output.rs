@@ -41,6 +41,15 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Outcome {
     write_atomically(path, |file| file.write_all(text.as_bytes()).map_err(failed))
 }
 
+/// An error where a file is there that may not be replaced.
+pub(crate) fn check_free(path: &Path, force: bool) -> Outcome {
+    match path.exists() && !force {
+        false => Ok(()),
+        true => Err(Failure::usage(format!("{} exists", path.display()))
+            .hint("give --force to replace it, or another name by --output")),
+    }
+}
+
 /// Writes a line to stderr.
 #[allow(clippy::print_stderr)]
 pub(crate) fn note(text: impl std::fmt::Display) {

@@ -75,6 +75,11 @@ impl Split {
         end: None,
     };
 
+    /// Whether it is a whole part and no slice of one.
+    pub fn is_whole(&self) -> bool {
+        self.start.is_none() && self.end.is_none()
+    }
+
     /// The part that this is a slice of.
     pub fn part(&self) -> Part {
         self.part
@@ -103,7 +108,7 @@ impl Split {
 impl fmt::Display for Split {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.part.fmt(f)?;
-        if self.start.is_none() && self.end.is_none() {
+        if self.is_whole() {
             return Ok(());
         }
         let text = |bound: Option<Bound>| bound.map(|b| b.to_string()).unwrap_or_default();

@@ -199,7 +199,10 @@ impl Gradients {
     ) -> Result<Self> {
         let executor = Executor::new(graph, run)?;
         let taps = executor.taps(layers.clone())?;
-        let is_linear = |name: &&str| matches!(graph.node(name), Some(node) if matches!(node.op, Op::Linear(_)));
+        let is_linear = |name: &&str| {
+            let node = graph.node(name);
+            node.is_some_and(|node| matches!(node.op, Op::Linear(_)))
+        };
         let linear = layers.into_iter().filter(is_linear).map(str::to_owned);
         let random = ChaCha8Rng::seed_from_u64(options.seed);
         let metric = options.metric;

@@ -119,8 +119,9 @@ impl Compress {
             .apply(load(&self.model.model, &self.model.arch)?)?;
         check_finite(&loaded.graph)?;
         accuracy::check(&loaded.graph, &self.calibration.data, &self.split)?;
-        if let (Some(path), [Step::Factorize]) = (&self.plan, &self.steps[..]) {
-            read_plan(path, &loaded.graph)?;
+        let given = self.plan.as_deref().map(read_plan).transpose()?;
+        if let (Some(given), [Step::Factorize, ..]) = (&given, &self.steps[..]) {
+            given.check(&loaded.graph)?;
         }
         let dtype = self.stored_type(&loaded)?;
         let mut tuition = Tuition::open(
@@ -155,6 +156,7 @@ impl Compress {
                         out: &out,
                         loaded: &loaded,
                         graph: &graph,
+                        given: given.as_ref(),
                         changed: place > 0,
                         dtype,
                         calibration,
@@ -262,10 +264,6 @@ impl Compress {
             )
             .hint("give --data KIND:PATH, or the step as quantize=weights-only"));
         }
-        if let (Some(what), None) = (self.adjustment.needs_inputs(), &self.calibration.data.data) {
-            return Err(Failure::usage(format!("{what} runs the model on inputs"))
-                .hint(format!("give --data KIND:PATH, or leave {what} out")));
-        }
         let budget = self.plan.is_some() || self.budget.is_given();
         if !self.steps.contains(&Step::Factorize) {
             let given = [("a budget", budget), ("--finetune", self.finetune.is_on())];
@@ -279,6 +277,10 @@ impl Compress {
                 ))
                 .hint(format!("add `factorize` to --steps, or leave {what} out"))),
             };
+        }
+        if let (Some(what), None) = (self.adjustment.needs_inputs(), &self.calibration.data.data) {
+            return Err(Failure::usage(format!("{what} runs the model on inputs"))
+                .hint(format!("give --data KIND:PATH, or leave {what} out")));
         }
         match (&self.plan, self.budget.is_given()) {
             (Some(_), true) => Err(Failure::usage("a plan and a budget were given")

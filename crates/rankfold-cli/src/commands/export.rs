@@ -8,8 +8,8 @@ use rankfold_torch::check_finite;
 use crate::args::{ModelArgs, SimplifyArgs};
 use crate::exported::{Format, write_and_read_back};
 use crate::failure::{Failure, Kind, Outcome};
-use crate::model::{Loaded, load};
-use crate::output::{bytes, note};
+use crate::model::{Loaded, file_for, load};
+use crate::output::{bytes, check_free, note};
 use crate::sameness::{self, Sameness};
 
 /// Write a model, compressed or not, as a file of another kind
@@ -65,11 +65,8 @@ impl Export {
             None => named_after(&self.model.model, self.to.extension())?,
         };
         self.check_name(&path)?;
-        if path.exists() && !self.force {
-            return Err(Failure::usage(format!("{} exists", path.display()))
-                .hint("give --force to replace it, or another name by --output"));
-        }
-        let source = self.source();
+        check_free(&path, self.force)?;
+        let source = file_for(&self.model.model, self.to.format());
         let loaded = self.simplify.apply(load(&source, &self.model.arch)?)?;
         check_finite(&loaded.graph)?;
         let (read, file_bytes) = match self.to.format() {
@@ -90,9 +87,7 @@ impl Export {
         ));
         Ok(())
     }
-}
 
-impl Export {
     /// An error where the name is that of another kind of file.
     fn check_name(&self, path: &Path) -> Outcome {
         let kinds = Target::value_variants().iter().map(|kind| kind.extension());
@@ -107,20 +102,6 @@ impl Export {
             ))
             .hint("give another name by --output, or another kind by --to")),
         }
-    }
-
-    /// The file that is read: of a folder the one of the kind that is written, else the weights, which hold
-    /// codes that files of other kinds do not.
-    fn source(&self) -> PathBuf {
-        let folder = &self.model.model;
-        let own = self
-            .to
-            .format()
-            .map(|format| folder.join(format.file_name()));
-        let weights = folder.join("model.safetensors");
-        let candidates = own.into_iter().chain([weights]);
-        let mut found = candidates.filter(|inside| inside.is_file());
-        found.next().unwrap_or_else(|| folder.clone())
     }
 }
 

@@ -1,4 +1,3 @@
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -6,10 +5,10 @@ use clap::Args;
 use crate::args::{DeviceArgs, ModelArgs};
 use crate::budget::BudgetArgs;
 use crate::calibration::{Calibration, CalibrationArgs};
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::latency::Race;
 use crate::model::load;
-use crate::output::{note, say};
+use crate::output::{check_free, note, say, write_text};
 use crate::planning;
 
 /// Choose a form and a rank for every layer and write them down, without compressing anything
@@ -38,13 +37,8 @@ pub(crate) struct PlanCommand {
 
 impl PlanCommand {
     pub(crate) fn run(self) -> Outcome {
-        if let Some(path) = self
-            .output
-            .as_deref()
-            .filter(|path| path.is_file() && !self.force)
-        {
-            return Err(Failure::usage(format!("{} exists", path.display()))
-                .hint("give --force to replace it, or another name by --output"));
+        if let Some(path) = self.output.as_deref().filter(|path| path.is_file()) {
+            check_free(path, self.force)?;
         }
         let loaded = load(&self.model.model, &self.model.arch)?;
         let mut request = self.budget.request(&loaded.graph, 4)?;
@@ -69,10 +63,7 @@ impl PlanCommand {
         let Some(path) = &self.output else {
             return say(text.trim_end());
         };
-        rankfold_formats::write_atomically(path, |writer| -> Outcome {
-            let written = writer.write_all(text.as_bytes());
-            written.map_err(|error| Failure::io(path, &error))
-        })?;
+        write_text(path, &text)?;
         note(format!("wrote {}", path.display()));
         Ok(())
     }

@@ -45,6 +45,8 @@ pub(super) struct Workshop<'a> {
     pub(super) graph: &'a Graph,
     /// Whether there were any.
     pub(super) changed: bool,
+    /// A plan that was given in place of a budget.
+    pub(super) given: Option<&'a Plan>,
     pub(super) dtype: Option<DType>,
     pub(super) calibration: Option<&'a Calibration>,
 }
@@ -77,7 +79,7 @@ impl Compress {
         let mut verification = self.verification(graph, calibration, probe.as_ref())?;
         let device = self.device.resolve()?;
         let (plan, curves, mut compressed, outcomes, mut steps) = loop {
-            let planned = self.plan(graph, dtype, &statistics, |request| {
+            let planned = self.plan(workshop, &statistics, |request| {
                 request.overhead = search.overhead();
                 if let Some(verification) = &verification {
                     request.budget = verification.budget();
@@ -199,19 +201,20 @@ impl Compress {
 
     fn plan(
         &self,
-        graph: &Graph,
-        dtype: Option<DType>,
+        workshop: &Workshop<'_>,
         statistics: &Statistics,
         tell: impl FnOnce(&mut Request),
     ) -> Outcome<Planned> {
-        let Some(path) = &self.plan else {
-            let unit = number_bytes(graph, dtype);
+        let graph = workshop.graph;
+        let Some(given) = workshop.given else {
+            let unit = number_bytes(graph, workshop.dtype);
             let mut request = self.budget.request(graph, unit)?;
             tell(&mut request);
             return planning::plan(graph, &request, statistics);
         };
+        given.check(graph)?;
         Ok(Planned {
-            plan: read_plan(path, graph)?,
+            plan: given.clone(),
             curves: Vec::new(),
             expected: None,
         })
@@ -266,12 +269,10 @@ impl Compress {
     }
 }
 
-/// The plan in a file, which has to be for the network.
-pub(super) fn read_plan(path: &Path, graph: &Graph) -> Outcome<Plan> {
+/// The plan in a file.
+pub(super) fn read_plan(path: &Path) -> Outcome<Plan> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
-    let plan = Plan::from_toml(&text)?;
-    plan.check(graph)?;
-    Ok(plan)
+    Ok(Plan::from_toml(&text)?)
 }
 
 fn decompose(
